@@ -1,0 +1,172 @@
+"""Pages that the driver writes: the ledger, the execution status, the figures and the parameters. Standard library only."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agf_core import claims
+from book.driver.plan import ROOT, Chapter
+from book.driver.run import write_atomically
+from book.driver.stage import label, table
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the book knows of one chapter in one profile: its record, and what its last good run recorded."""
+
+    chapter: Chapter
+    record: dict[str, Any] | None
+    outputs: list[dict[str, Any]]  # of the last good default run; empty if there is none
+    started: str  # of that run
+    seconds: float | None
+    old: str  # why the page is not up to date; "" if it is
+
+    @property
+    def state(self) -> str:
+        if not self.started:
+            return "failed" if self.record else "not run"
+        return "old" if self.old else "up to date"
+
+
+def link(chapter: str, title: str) -> str:
+    return f"[{title}](notebooks/{chapter}.ipynb)"
+
+
+def ledger(results: list[Result], profile: str, history: Path) -> str:
+    """One row a claim: its id in the first cell, its verdict in the row; then each claim in full."""
+    found = {o["id"]: (r, o) for r in results for o in r.outputs if o["kind"] == "verdict"}
+    earlier = _remember(found, profile, history)
+    titles = {r.chapter.name: r.chapter.title for r in results}
+    rows, details = [], []
+    for claim in claims.CLAIMS.values():
+        result, verdict = found.get(claim.id, (None, None))
+        word = verdict["verdict"] if verdict else claims.NOT_RUN
+        chapters = ", ".join(link(c, titles[c]) if c in titles else f"*{c.replace('_', ' ')}*" for c in claim.chapters)
+        estimate = "<br>".join(_estimate(verdict, part) for part in verdict["effect"]) if verdict else ""
+        badge = f"{_badge(word)}<br>{estimate}" if estimate else _badge(word)
+        rows.append([f"[{claim.id}](#claim-{claim.id.lower()})", f"“{claim.quote}”", badge, chapters])
+        lines = [
+            f"(claim-{claim.id.lower()})=\n### {claim.id}\n\n> {claim.quote}\n",
+            f"- **Objection a reviewer will raise.** {claim.objection}",
+            f"- **Our test.** {claim.test}",
+            f"- **Criterion.** {claim.criterion.text}.",
+            f"- **Asked of each estimate.** {'; '.join(f'{k}: {v}' for k, v in claim.criterion.parts.items())}.",
+            "- **The paper's own equation.** Not public here; this line waits for whoever has it.",
+            f"- **Verdict here** (profile `{profile}`): {_badge(word)}"
+            + (f", n = {verdict['n']}, {verdict['scope']}" if verdict else ""),
+        ]
+        if verdict and result and result.old:
+            lines.append(f"- **Old**: {result.old}.")
+        lines += [f"- Earlier: {text}" for text in earlier.get(claim.id, [])]
+        details.append("\n".join(lines) + "\n")
+    head = (ROOT / "book" / "ledger.head.md").read_text(encoding="utf8")
+    summary = table(["claim", "in the paper's words", "verdict, estimate [95 %]", "chapters"], rows)
+    return "\n".join([head, f":::{{div}} agf-wide\n{summary}:::\n", "## Claim by claim\n", *details, _frozen()])
+
+
+def _estimate(verdict: dict[str, Any], part: str) -> str:
+    low, high = verdict["ci"][part]
+    return f"{part} {verdict['effect'][part]:.3g} [{low:.3g}, {high:.3g}] {verdict['unit']}"
+
+
+def _badge(word: str) -> str:
+    return f'<span class="agf-verdict agf-{word.replace(" ", "-")}">{word}</span>'
+
+
+def _remember(found: dict[str, Any], profile: str, history: Path) -> dict[str, list[str]]:
+    """Append a verdict to the history when it differs from the last one; return the earlier ones in words."""
+    try:
+        past: list[dict[str, str]] = json.loads(history.read_text(encoding="utf8"))
+    except (OSError, json.JSONDecodeError):
+        past = []
+    before = len(past)
+    for id, (result, verdict) in found.items():
+        last = next((p for p in reversed(past) if p["id"] == id and p["profile"] == profile), None)
+        if last is None or last["verdict"] != verdict["verdict"]:
+            entry = {"id": id, "profile": profile, "verdict": verdict["verdict"]}
+            past.append({**entry, "commit": verdict["provenance"]["commit"], "date": result.started[:10]})
+    if len(past) > before:
+        write_atomically(history, json.dumps(past, indent=1))
+    words: dict[str, list[str]] = {}
+    for p in past:
+        words.setdefault(p["id"], []).append(
+            f"{p['verdict']} ({p['date']}, profile `{p['profile']}`, code {p['commit']})"
+        )
+    return {id: texts[:-1] for id, texts in words.items()}
+
+
+def _frozen() -> str:
+    """The commits that touched the criteria, oldest first: the first froze them, every other one changed something."""
+    command = ["git", "-C", str(ROOT), "log", "--reverse", "--format=%h|%cs|%s", "--", "agf_core/claims.py"]
+    try:
+        text = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        text = ""
+    if not text.strip():
+        return "The history of the criteria is in the repository, which this build could not read.\n"
+    rows = [line.split("|", 2) for line in text.strip().splitlines()]
+    return "## When the criteria were fixed\n\n" + table(["commit", "date", "what changed"], rows)
+
+
+def status(results: list[Result], variants: dict[str, list[str]], profile: str) -> str:
+    """What ran, when, for how long, and why a page is not up to date: from what papermill and the driver recorded."""
+    rows = []
+    for r in results:
+        error = (r.record or {}).get("error")
+        note = (
+            f"{error['where']}: {error['name']}: {error['text']}"
+            if error
+            else r.old or (r.record or {}).get("reason", "")
+        )
+        seconds = f"{r.seconds:.0f}" if r.seconds is not None else "—"
+        when = r.started.replace("T", " ")[:16] or "—"
+        rows.append(
+            [
+                link(r.chapter.name, r.chapter.title),
+                r.state,
+                when,
+                seconds,
+                f"<code>{_escape(note)}</code>" if note else "",
+            ]
+        )
+    head = (ROOT / "book" / "status.head.md").read_text(encoding="utf8")
+    text = table(["chapter", "state", "last good run (UTC)", "seconds", "why it ran, or what is wrong"], rows)
+    text = f"{head}\nThis site was built in profile **{profile}**.\n\n:::{{div}} agf-wide\n{text}:::\n"
+    links = [f"- [{v.replace('--', ': ')}](notebooks/{v}.ipynb)" for names in variants.values() for v in names]
+    return text + ("\n## Runs with other parameters\n\n" + "\n".join(links) + "\n" if links else "")
+
+
+def _escape(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace("`", "&#96;").replace("*", "&#42;")[:400]
+
+
+def figures(results: list[Result]) -> str:
+    """Every figure of the default runs: number, the first sentence of its caption, its data."""
+    rows = []
+    for r in results:
+        for o in r.outputs:
+            if o["kind"] == "figure":
+                name = f"{r.chapter.name}-{o['name']}"
+                first = o["caption"].split(". ")[0].rstrip(".") + "."
+                data = f'<a href="_static/data/{name}.csv" download>CSV</a>'
+                rows.append([f"{{numref}}`{label(name)}`", first, link(r.chapter.name, r.chapter.title), data])
+    head = "# Figures\n\nEvery figure of the book, in the order of its chapters, with the data behind it.\n\n"
+    if not rows:
+        return head + "No chapter has run in this profile yet.\n"
+    return f"{head}:::{{div}} agf-wide\n{table(['figure', 'shows', 'chapter', 'data'], rows)}:::\n"
+
+
+def parameters(chapters: list[Chapter]) -> str:
+    """Every parameter of the notebooks: type, meaning, values, and each chapter's default."""
+    from agf_core.params import KNOWN
+
+    rows = []
+    for name, spec in KNOWN.items():
+        defaults = [f"{c.title}: `{c.defaults[name]}`" for c in chapters if name in c.defaults]
+        rows.append([f"`{name}`", spec.kind.__name__, spec.meaning, spec.values, "; ".join(defaults)])
+    head = (ROOT / "book" / "parameters.head.md").read_text(encoding="utf8")
+    return f"{head}\n:::{{div}} agf-wide\n{table(['name', 'type', 'meaning', 'values', 'defaults'], rows)}:::\n"
