@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from book.driver import pages, stage  # noqa: E402
+from book.driver.config import colab_link, staged_config  # noqa: E402
 from book.driver.plan import Chapter, Library, Page, fingerprint, read_chapter, sha, why_run  # noqa: E402
 from book.driver.run import Job, Store, outputs_of, run_all, write_atomically  # noqa: E402
 
@@ -87,9 +88,8 @@ def build(chapters: list[Chapter], options: argparse.Namespace) -> bool:
         record = store.record(page.name) if store.notebook(page.name).is_file() else None
         reason = why_run(record, new, options.fresh)
         if reason is None and record:
-            print(
-                f"skip  {page.name}: nothing it depends on changed since {record['started'][:16]} ({record['seconds']:.0f} s)"
-            )
+            when = f"{record['started'][:16]} ({record['seconds']:.0f} s)"
+            print(f"skip  {page.name}: nothing it depends on changed since {when}")
         else:
             seconds = record["seconds"] if record and record["status"] == "ok" else page.chapter.seconds.get(profile)
             jobs.append(Job(page, reason or "", new, seconds))
@@ -224,10 +224,12 @@ def write_chapter(
 def made_line(page: str, made: dict[str, Any], profile: str) -> str:
     """One line under the title: when and how this page was made, and how to make it oneself."""
     when = made["start_time"][:16].replace("T", " ")
+    colab = colab_link(page.split("--")[0])
     return (
         f'<p class="agf-run">Run on {when} UTC in {made["duration"]:.0f} s, profile {profile} · '
-        f'<a href="../_static/notebooks/{page}.ipynb" download>executed notebook</a> · '
-        f'<a href="../reproduce.html">run it yourself</a></p>'
+        + (f'<a class="agf-button" href="{colab}">Open in Colab</a> · ' if colab else "")
+        + f'<a href="../_static/notebooks/{page}.ipynb" download>executed notebook</a> · '
+        '<a href="../reproduce.html">run it yourself</a></p>'
     )
 
 
@@ -257,7 +259,7 @@ def render(staging: stage.Staging) -> bool:
     print("build site", flush=True)
     cli = "from jupyter_book.cli.main import main; main()"  # the package can't be run with -m
     command = [sys.executable, "-c", cli, "build", str(staging.folder), "--path-output", str(ROOT)]
-    command += ["--config", str(staged_config()), "-W", "-n", "--keep-going"]
+    command += ["--config", str(staged_config(BUILD)), "-W", "-n", "--keep-going"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     log = BUILD / "site.log"
@@ -268,21 +270,6 @@ def render(staging: stage.Staging) -> bool:
         return False
     write_atomically(stamp, key)
     return True
-
-
-def repository() -> dict[str, str]:
-    """`url` and `branch` of the repository, from `_config.yml` (read without a YAML library)."""
-    block = re.search(r"^repository:\n((?: +.*\n)+)", (ROOT / "_config.yml").read_text(encoding="utf8"), re.MULTILINE)
-    return dict(re.findall(r'^ +(\w+): *"?([^"\n#]*?)"? *(?:#.*)?$', block[1], re.MULTILINE)) if block else {}
-
-
-def staged_config() -> Path:
-    """`_config.yml`, without the Colab button while the repository has no address that it could lead to."""
-    text = (ROOT / "_config.yml").read_text(encoding="utf8")
-    if not repository().get("url"):
-        text = re.sub(r"colab_url:.*", 'colab_url: ""', text)
-    write_atomically(BUILD / "_config.yml", text)
-    return BUILD / "_config.yml"
 
 
 def site_key(staging: stage.Staging) -> str:

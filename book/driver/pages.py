@@ -1,4 +1,4 @@
-"""Pages that the driver writes: the ledger, the execution status, the figures and the parameters. Standard library only."""
+"""Pages that the driver writes: ledger, execution status, figures, parameters. Standard library only."""
 
 from __future__ import annotations
 

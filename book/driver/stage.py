@@ -114,7 +114,8 @@ def figure(record: dict[str, Any], name: str) -> str:
     return (
         f"````{{figure}} ../figures/{name}.svg\n:name: {label(name)}\n:alt: {json.dumps(record['alt'])}\n"
         f":class: agf-figure\n\n{record['caption']}\n\n"
-        f'<span class="agf-made"><a href="../_static/data/{name}.csv" download>data (CSV)</a> · {html.escape(made)}</span>'
+        f'<span class="agf-made"><a href="../_static/data/{name}.csv" download>data (CSV)</a> · '
+        f"{html.escape(made)}</span>"
         "\n````\n"
     )
 
