@@ -1,0 +1,93 @@
+"""A wrapper of PyTorch's FlexAttention: inference on a CPU, training on a GPU, for comparison and as a fallback.
+
+log g is read from a captured table, logit as `score + table`, score as `score · exp(table)`; weight from two
+log-sum-exps, O · exp(lse_logit - lse_plain) (kernels.md, 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+
+from agf_core.attention.problem import Problem
+
+
+def unsupported(problem: Problem) -> str | None:
+    """Why FlexAttention cannot run the call, or None."""
+    device = problem.q.device.type
+    if device not in ("cpu", "cuda"):
+        return f"FlexAttention runs on cpu and cuda, not on {device}"
+    if device == "cpu" and problem.needs_grad:
+        return "FlexAttention has no backward pass on a CPU; use 'blockwise', or torch.no_grad()"
+    if problem.needs_query:
+        return "this field depends on the query's position at this length (FIRE past its threshold)"
+    if problem.q.dtype == torch.float64 and device == "cuda":
+        return "FlexAttention supports float16, bfloat16 and float32 on cuda, not float64"
+    if 0 in (*problem.q.shape, problem.k.shape[2]):
+        shapes = f"q {tuple(problem.q.shape)}, k {tuple(problem.k.shape)}"
+        return f"FlexAttention does not take empty tensors, got {shapes}"
+    return None
+
+
+def run(problem: Problem) -> Tensor:
+    """(B, H, N, d) in q's dtype."""
+    table = problem.table()
+    last = problem.q.shape[2] - 1
+    if problem.field is None or problem.placement == "logit":
+        out, _ = _flex(problem, _add(table, last))
+        return out
+    # The table's -inf for the future is left to the mask: 0 · score would not hide a key.
+    field = table.exp()
+    if problem.placement == "score":
+        out, _ = _flex(problem, _multiply(field, last))
+        return out
+    out, with_field = _flex(problem, _add(table, last))
+    _, plain = _flex(problem, None)
+    ratio = (with_field - plain).masked_fill(plain == -torch.inf, 0).exp()
+    return (out * ratio.unsqueeze(-1)).to(problem.q.dtype)
+
+
+def _flex(problem: Problem, score_mod: Callable[..., Tensor] | None) -> tuple[Tensor, Tensor]:
+    """Output and log-sum-exp (B, H, N)."""
+    q, k, v = problem.q, problem.k, problem.v
+    return _compiled()(
+        q, k, v, score_mod=score_mod, block_mask=_mask(problem), scale=problem.scale, enable_gqa=True, return_lse=True
+    )
+
+
+def _add(table: Tensor, last: int) -> Callable[..., Tensor]:
+    def score_mod(score: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        return score + table[h, last - i + j]
+
+    return score_mod
+
+
+def _multiply(field: Tensor, last: int) -> Callable[..., Tensor]:
+    def score_mod(score: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        return score * field[h, last - i + j]
+
+    return score_mod
+
+
+def _mask(problem: Problem) -> BlockMask | None:
+    causal, offset, key_mask = problem.causal, problem.offset, problem.key_mask
+    if not causal and key_mask is None:
+        return None
+
+    def mask_mod(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        seen = i + offset >= j if causal else j >= 0
+        return seen if key_mask is None else seen & key_mask[b, j]
+
+    batch = None if key_mask is None else problem.q.shape[0]
+    return create_block_mask(mask_mod, batch, None, problem.q.shape[2], problem.k.shape[2], problem.q.device)
+
+
+@lru_cache(maxsize=1)
+def _compiled() -> Any:
+    """Compiled on first use: without torch.compile FlexAttention writes out all scores, and warns."""
+    return torch.compile(flex_attention)
