@@ -66,6 +66,7 @@ def generate(
     triggers: int = 20,
     trigger_share: float = 0.02,
     vocabulary: int = 4000,
+    even: bool = False,
     seed: int = 0,
     note: str = "",
     asked: str = "",
@@ -77,7 +78,8 @@ def generate(
     chance         probability that an occurrence of a trigger has a partner
     partners       partner nouns of each trigger word;  triggers: number of trigger words (≤ 30)
     trigger_share  triggers among all tokens, at most half of the adjectives
-    vocabulary     number of made-up types;  note, asked: what the text stands in for, if anything
+    vocabulary     number of made-up types;  even: all triggers equally frequent, instead of Zipfian
+    note, asked: what the text stands in for, if anything
 
     `text.truth` holds all options, "gap_law" (P(r), r = 1..max_gap), "partners" (trigger -> words) and "gaps"
     (trigger -> realised counts by gap). Raises ValueError for an option out of its range.
@@ -86,7 +88,7 @@ def generate(
         "law": law, "exponent": exponent, "rate": 0.3 if rate is None else rate, "max_gap": max_gap, "tokens": tokens,
         "documents": max(1, tokens // 2000) if documents is None else documents, "chance": chance,
         "partners": partners, "triggers": triggers, "trigger_share": trigger_share, "vocabulary": vocabulary,
-        "seed": seed,
+        "even": even, "seed": seed,
     }  # fmt: skip
     _check(options)
     rng = np.random.default_rng(seed)
@@ -97,12 +99,12 @@ def generate(
 
     slots = np.flatnonzero(tags == TAG_NAMES.index("ADJ"))
     chosen = slots[rng.random(len(slots)) < trigger_share * count / len(slots)]
-    which = _zipf(rng, len(chosen), triggers)
+    which = rng.integers(0, triggers, len(chosen)) if even else _zipf(rng, len(chosen), triggers)
     types = _types(vocabulary)
     words[chosen] = len(types) + which
 
-    # Partners start at the 20th noun: common enough to occur by chance, too rare to drown the planted ones.
-    partner_of = noun_first + 20 + np.arange(triggers * partners).reshape(triggers, partners)
+    # Partners start at the 200th noun: common enough to occur by chance, too rare to drown the planted ones.
+    partner_of = noun_first + 200 + np.arange(triggers * partners).reshape(triggers, partners)
     law_p = gap_law(law, max_gap, exponent=exponent, rate=options["rate"])
     gap = rng.choice(max_gap, size=len(chosen), p=law_p) + 1
     target = chosen + gap

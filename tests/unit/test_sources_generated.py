@@ -50,6 +50,20 @@ def test_tags_types_and_boundaries(text):
     assert np.ptp(text.document_lengths[:-1]) < 40
 
 
+def test_partners_also_occur_by_chance_but_rarely(text):
+    counts = dict(zip(*np.unique(np.array(text.tokens), return_counts=True)))
+    planted = {w: text.truth["gaps"][w].sum() for w in text.truth["partners"]}
+    for word, words in text.truth["partners"].items():
+        own = np.array([counts[w] for w in words])
+        assert (own < 1e-3 * len(text)).all()
+        assert own.sum() > 1.05 * planted[word]
+
+
+def test_even_triggers_are_equally_frequent():
+    counts = [sum(t == w for t in generate(tokens=100_000, even=True).tokens) for w in ("beautiful", "clear")]
+    assert abs(counts[0] - counts[1]) < 5 * np.sqrt(counts[0])
+
+
 def test_vocabulary_is_zipfian_and_seeded():
     first = generate(tokens=50_000, seed=1)
     counts = np.sort(np.unique(np.array(first.tokens), return_counts=True)[1])[::-1]
