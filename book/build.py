@@ -15,6 +15,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -39,6 +40,7 @@ MATHJAX = ("tex-chtml.js", "output/chtml/fonts/woff-v2")  # of 24 MB, what the p
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     start = time.monotonic()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill ends the workers too
     try:
         chapters = find_chapters()
         failed = build(chapters, options)

@@ -8,9 +8,9 @@ exit status 1. The output notebook is written either way; the driver decides wha
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
+import os
 import re
 import sys
 import warnings
@@ -33,8 +33,10 @@ class _Cells(logging.Handler):
 
 
 def tell(message: dict[str, Any]) -> None:
-    with contextlib.suppress(BrokenPipeError):  # the driver was interrupted; it will say so itself
+    try:
         print(json.dumps(message), flush=True)
+    except BrokenPipeError:  # the driver is gone, and nobody waits for this run any more
+        os._exit(1)
 
 
 def main(source: str, target: str, parameters: dict[str, Any]) -> int:

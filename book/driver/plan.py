@@ -140,7 +140,7 @@ class Library:
         return {m: self.hash(m) for m in sorted(found)}
 
     def _imports(self, tree: ast.Module, module: str) -> set[str]:
-        """Modules that a tree names. A package asked for a name that is no module of its own may load any of its own."""
+        """Modules that a tree names; a package asked for a name that is no module may load any module of its own."""
         names: set[str] = set()
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import os
-import queue
 import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -101,47 +101,31 @@ def run_all(jobs: list[Job], store: Store, profile: str) -> list[Job]:
 
 
 def _run_group(jobs: list[Job], width: int, store: Store, profile: str) -> list[Job]:
-    waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
-    for job in jobs:
-        waiting.put(job)
-    running: list[Job] = []
-    failed: list[Job] = []
+    if not jobs:
+        return []
     stop = threading.Event()
-
-    def work() -> None:
-        while not stop.is_set():
-            try:
-                job = waiting.get_nowait()
-            except queue.Empty:
-                return
-            running.append(job)
-            try:
-                if not _run_one(job, store, profile, stop):
-                    failed.append(job)
-            finally:
-                running.remove(job)
-
-    threads = [threading.Thread(target=work) for _ in range(min(width, len(jobs)))]
-    for thread in threads:
-        thread.start()
+    pool = ThreadPoolExecutor(width)
+    futures = {pool.submit(_run_one, job, store, profile, stop): job for job in jobs}
     try:
-        _show_progress(threads, running)
+        _show_progress(futures)
     except KeyboardInterrupt:
         stop.set()
-        for job in list(running):
+        for job in jobs:
             if job.process:
                 job.process.terminate()
-        for thread in threads:
-            thread.join()
+        pool.shutdown(cancel_futures=True)
         raise
-    return failed
+    pool.shutdown()
+    return [job for future, job in futures.items() if not future.result()]
 
 
 def _run_one(job: Job, store: Store, profile: str, stop: threading.Event) -> bool:
     """Run one page in a process of its own; True if it succeeded."""
+    if stop.is_set():
+        return False
     page, target = job.page, store.notebook(job.page.name)
     (store.folder / "failed").mkdir(parents=True, exist_ok=True)
-    temporary = store.folder / "running" / target.name
+    temporary = store.folder / "running" / f"{os.getpid()}-{target.name}"
     temporary.parent.mkdir(exist_ok=True)
     parameters = json.dumps({**page.parameters, "profile": profile})
     command = [sys.executable, "-m", "book.driver.execute", str(page.chapter.path), str(temporary), parameters]
@@ -155,6 +139,7 @@ def _run_one(job: Job, store: Store, profile: str, stop: threading.Event) -> boo
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,  # Ctrl-C is the driver's to handle; it ends the workers
     )
     error = _listen(job)
     seconds = round(time.monotonic() - job.started, 1)
@@ -242,17 +227,13 @@ def _expected(job: Job) -> str:
     return f"about {job.expected:.0f} s" if job.expected else "first run"
 
 
-def _show_progress(threads: list[threading.Thread], running: list[Job]) -> None:
-    """Until the threads end: one line rewritten on a terminal, one line every `TICK` seconds elsewhere."""
+def _show_progress(futures: dict[Future[bool], Job]) -> None:
+    """Until all are done: one line rewritten on a terminal, one line every `TICK` seconds elsewhere."""
     terminal = sys.stdout.isatty()
-    last = time.monotonic()
-    while any(t.is_alive() for t in threads):
-        for thread in threads:
-            thread.join(0.1)
-        if time.monotonic() - last < (0.5 if terminal else TICK) or not running:
-            continue
-        last = time.monotonic()
-        parts = [f"{j.page.name} {last - j.started:.0f} s of {_expected(j)}, {j.cell or 'starting'}" for j in running]
+    while wait(futures, timeout=0.5 if terminal else TICK).not_done:
+        now = time.monotonic()
+        running = [job for future, job in futures.items() if future.running()]
+        parts = [f"{j.page.name} {now - j.started:.0f} s of {_expected(j)}, {j.cell or 'starting'}" for j in running]
         text = "…     " + " | ".join(parts)
         print(f"\r{text[:118]:<118}" if terminal else text, end="" if terminal else "\n", flush=True)
     if terminal:
