@@ -1,15 +1,34 @@
 """Fitting decay laws: to curves, to counts, to flows between places. Knows nothing of models or texts.
 
-    fit_curve, fit_curves, compare_curves    y against x by least squares
-    fit_counts, compare_counts               a distribution, by maximum likelihood
+- y against x by least squares: `fit_curve`, `fit_curves` (many series), `compare_curves`, `score_holdout`
+- a distribution by maximum likelihood: `fit_counts`, `compare_counts`, `likelihood_ratio`, `goodness_of_fit`
 """
 
 from agf_core.fitting.compare import akaike_weights, compare_curves, compare_series, score_holdout
+from agf_core.fitting.count_compare import Goodness, Ratio, compare_counts, goodness_of_fit, likelihood_ratio
+from agf_core.fitting.count_laws import COUNT_LAWS
+from agf_core.fitting.count_result import CountFit
+from agf_core.fitting.counts import fit_counts
 from agf_core.fitting.curves import fit_curve, fit_curves
 from agf_core.fitting.laws import LAWS
 from agf_core.fitting.results import CurveFit, CurveFits
 
 __all__ = [
-    "LAWS", "CurveFit", "CurveFits", "akaike_weights", "compare_curves", "compare_series", "fit_curve", "fit_curves",
+    "COUNT_LAWS",
+    "LAWS",
+    "CountFit",
+    "CurveFit",
+    "CurveFits",
+    "Goodness",
+    "Ratio",
+    "akaike_weights",
+    "compare_counts",
+    "compare_curves",
+    "compare_series",
+    "fit_counts",
+    "fit_curve",
+    "fit_curves",
+    "goodness_of_fit",
+    "likelihood_ratio",
     "score_holdout",
 ]

@@ -167,7 +167,7 @@ def test_bad_input_says_what_and_what_to_do(change, message):
 
 
 def test_unknown_law_in_a_comparison_lists_the_choices():
-    with pytest.raises(ValueError, match="unknown law 'newton'.*two_regime"):
+    with pytest.raises(ValueError, match=r"unknown law 'newton'.*two_regime"):
         compare_curves(X, 1 / X, ["power", "newton"])
 
 
