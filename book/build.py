@@ -159,14 +159,18 @@ def write_sources(
         numbers[chapter.name] = stage.numbers_of(result.outputs)
         write_chapter(staging, result, store, profile, variants[chapter.name])
     has_run = {r.chapter.name for r in results if r.started}
+    fragments = {
+        "ledger": lambda: pages.ledger(results, profile, state_folder() / "verdicts.json"),
+        "status": lambda: pages.status(results, variants, profile),
+        "figures": lambda: pages.figures(results),
+        "parameters": lambda: pages.parameters(chapters),
+        "minutes": lambda: pages.minutes(chapters, {p: Store(store.folder.parent / p) for p in PROFILES}),
+        "corpora": pages.corpora,
+        "tables": pages.tables,
+    }
     for path in sorted(BOOK.glob("*.md")):
-        if not path.name.endswith(".head.md"):
-            text = stage.fill_numbers(path.read_text(encoding="utf8"), numbers, f"book/{path.name}", has_run)
-            staging.write(path.name, text)
-    staging.write("ledger.md", pages.ledger(results, profile, state_folder() / "verdicts.json"))
-    staging.write("status.md", pages.status(results, variants, profile))
-    staging.write("figures.md", pages.figures(results))
-    staging.write("parameters.md", pages.parameters(chapters))
+        text = stage.fill_numbers(path.read_text(encoding="utf8"), numbers, f"book/{path.name}", has_run)
+        staging.write(path.name, re.sub(r"<!-- fill: (\w+) -->", lambda m: fragments[m[1]](), text))
     for path in [BOOK / "_toc.yml", BOOK / "references.bib", *sorted((BOOK / "_static").rglob("*"))]:
         if path.is_file():
             staging.copy(path, str(path.relative_to(BOOK)))

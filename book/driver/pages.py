@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from agf_core import claims
 from book.driver.plan import ROOT, Chapter
-from book.driver.run import write_atomically
+from book.driver.run import Store, write_atomically
 from book.driver.stage import label, table
 
 
@@ -63,9 +64,8 @@ def ledger(results: list[Result], profile: str, history: Path) -> str:
             lines.append(f"- **Old**: {result.old}.")
         lines += [f"- Earlier: {text}" for text in earlier.get(claim.id, [])]
         details.append("\n".join(lines) + "\n")
-    head = (ROOT / "book" / "ledger.head.md").read_text(encoding="utf8")
     summary = table(["claim", "in the paper's words", "verdict, estimate [95 %]", "chapters"], rows)
-    return "\n".join([head, f":::{{div}} agf-wide\n{summary}:::\n", "## Claim by claim\n", *details, _frozen()])
+    return "\n".join([wide(summary), "## Claim by claim\n", *details, _frozen()])
 
 
 def _estimate(verdict: dict[str, Any], part: str) -> str:
@@ -133,9 +133,8 @@ def status(results: list[Result], variants: dict[str, list[str]], profile: str) 
                 f"<code>{_escape(note)}</code>" if note else "",
             ]
         )
-    head = (ROOT / "book" / "status.head.md").read_text(encoding="utf8")
     text = table(["chapter", "state", "last good run (UTC)", "seconds", "why it ran, or what is wrong"], rows)
-    text = f"{head}\nThis site was built in profile **{profile}**.\n\n:::{{div}} agf-wide\n{text}:::\n"
+    text = f"This site was built in profile **{profile}**.\n\n{wide(text)}"
     links = [f"- [{v.replace('--', ': ')}](notebooks/{v}.ipynb)" for names in variants.values() for v in names]
     return text + ("\n## Runs with other parameters\n\n" + "\n".join(links) + "\n" if links else "")
 
@@ -154,10 +153,11 @@ def figures(results: list[Result]) -> str:
                 first = o["caption"].split(". ")[0].rstrip(".") + "."
                 data = f'<a href="_static/data/{name}.csv" download>CSV</a>'
                 rows.append([f"{{numref}}`{label(name)}`", first, link(r.chapter.name, r.chapter.title), data])
-    head = "# Figures\n\nEvery figure of the book, in the order of its chapters, with the data behind it.\n\n"
-    if not rows:
-        return head + "No chapter has run in this profile yet.\n"
-    return f"{head}:::{{div}} agf-wide\n{table(['figure', 'shows', 'chapter', 'data'], rows)}:::\n"
+    return (
+        wide(table(["figure", "shows", "chapter", "data"], rows))
+        if rows
+        else "No chapter has run in this profile yet.\n"
+    )
 
 
 def parameters(chapters: list[Chapter]) -> str:
@@ -168,5 +168,43 @@ def parameters(chapters: list[Chapter]) -> str:
     for name, spec in KNOWN.items():
         defaults = [f"{c.title}: `{c.defaults[name]}`" for c in chapters if name in c.defaults]
         rows.append([f"`{name}`", spec.kind.__name__, spec.meaning, spec.values, "; ".join(defaults)])
-    head = (ROOT / "book" / "parameters.head.md").read_text(encoding="utf8")
-    return f"{head}\n:::{{div}} agf-wide\n{table(['name', 'type', 'meaning', 'values', 'defaults'], rows)}:::\n"
+    return wide(table(["name", "type", "meaning", "values", "defaults"], rows))
+
+
+def minutes(chapters: list[Chapter], stores: dict[str, Store]) -> str:
+    """Seconds of each chapter in each profile: measured where this site was built, else as its author expects."""
+    rows, totals = [], dict.fromkeys(stores, 0.0)
+    for chapter in chapters:
+        row = [link(chapter.name, chapter.title)]
+        for profile, store in stores.items():
+            record = store.record(chapter.name)
+            measured = record["seconds"] if record and record["status"] == "ok" else None
+            expected = chapter.seconds.get(profile)
+            totals[profile] += measured or expected or 0.0
+            row.append(f"**{measured:.0f}**" if measured else f"about {expected:.0f}" if expected else "—")
+        rows.append(row)
+    rows.append(["one after the other", *(f"{t:.0f} ({t / 60:.1f} min)" for t in totals.values())])
+    note = f"Seconds. Bold: measured where this site was built ({os.cpu_count()} cores); else what to expect.\n\n"
+    return note + wide(table(["chapter", *stores], rows))
+
+
+def corpora() -> str:
+    """Every text that can be asked for by name, with its source and licence."""
+    from agf_core.sources.corpora import CORPORA
+
+    rows = [[f"`{name}`", c.source, c.licence] for name, c in CORPORA.items()]
+    rows.append(["`generated`", "the generated language, see below", "ours, MIT"])
+    return wide(table(["name", "source", "licence"], rows))
+
+
+def tables() -> str:
+    """Every reference table with the notes at its top."""
+    from agf_core.sources.tables import data_path, table_notes
+
+    names = sorted(p.stem for p in data_path("reference").glob("*.csv"))
+    return "\n".join(f"- `{name}`: {' '.join(table_notes(name))}" for name in names) + "\n" if names else "None yet.\n"
+
+
+def wide(text: str) -> str:
+    """A table in a box of its own, which scrolls sideways where the page is narrow."""
+    return f":::{{div}} agf-wide\n{text}:::\n"

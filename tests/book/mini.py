@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+GENERATED = ("ledger", "figures", "status", "parameters", "minutes", "corpora", "tables")
 REPO = Path(__file__).resolve().parents[2]
 
 
@@ -46,15 +47,15 @@ def make(folder: Path, **chapters: str) -> Path:
         shutil.copytree(REPO / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("_config.yml", "pyproject.toml", "book/build.py", "book/references.bib"):
         shutil.copy(REPO / name, folder / name)
-    for path in (REPO / "book").glob("*.head.md"):
-        shutil.copy(path, folder / "book" / path.name)
+    for name in GENERATED:
+        (folder / "book" / f"{name}.md").write_text(f"# {name}\n\n<!-- fill: {name} -->\n")
     shutil.copytree(REPO / "book" / "_static", folder / "book" / "_static")
     (folder / "data").mkdir()
     (folder / "book" / "notebooks").mkdir()
     for name, text in chapters.items():
         (folder / "book" / "notebooks" / f"{name}.ipynb").write_text(text)
     listed = "".join(f"  - file: notebooks/{name}\n" for name in chapters)
-    generated = "".join(f"  - file: {name}\n" for name in ("ledger", "figures", "status", "parameters"))
+    generated = "".join(f"  - file: {name}\n" for name in GENERATED)
     (folder / "book" / "_toc.yml").write_text(f"format: jb-book\nroot: index\nchapters:\n{listed}{generated}")
     first = next(iter(chapters))
     (folder / "book" / "index.md").write_text(f"# Mini\n\nLetters: {{number}}`{first}.letters`.\n")
