@@ -24,6 +24,8 @@ def unsupported(problem: Problem) -> str | None:
         return f"FlexAttention runs on cpu and cuda, not on {device}"
     if device == "cpu" and problem.needs_grad:
         return "FlexAttention has no backward pass on a CPU; use 'blockwise', or torch.no_grad()"
+    if device == "cpu" and problem.field is not None and problem.placement == "weight":
+        return "FlexAttention returns no log-sum-exp on a CPU, which placement 'weight' needs; 'logit' and 'score' run"
     if problem.needs_query:
         return "this field depends on the query's position at this length (FIRE past its threshold)"
     if problem.q.dtype == torch.float64 and device == "cuda":
@@ -39,25 +41,20 @@ def run(problem: Problem) -> Tensor:
     table = problem.table()
     last = problem.q.shape[2] - 1
     if problem.field is None or problem.placement == "logit":
-        out, _ = _flex(problem, _add(table, last))
-        return out
-    # The table's -inf for the future is left to the mask: 0 · score would not hide a key.
-    field = table.exp()
+        return _flex(problem, _add(table, last))
     if problem.placement == "score":
-        out, _ = _flex(problem, _multiply(field, last))
-        return out
-    out, with_field = _flex(problem, _add(table, last))
-    _, plain = _flex(problem, None)
-    ratio = (with_field - plain).masked_fill(plain == -torch.inf, 0).exp()
+        return _flex(problem, _multiply(table.exp(), last))
+    out, with_field = _flex(problem, _add(table, last), return_lse=True)
+    _, plain = _flex(problem, None, return_lse=True)
+    ratio = (with_field - plain).masked_fill(plain == -torch.inf, 0).exp()  # -inf - -inf is no number
     return (out * ratio.unsqueeze(-1)).to(problem.q.dtype)
 
 
-def _flex(problem: Problem, score_mod: Callable[..., Tensor] | None) -> tuple[Tensor, Tensor]:
-    """Output and log-sum-exp (B, H, N)."""
+def _flex(problem: Problem, score_mod: Callable[..., Tensor] | None, **options: bool) -> Any:
+    """Output, or with `return_lse` output and log-sum-exp (B, H, N)."""
     q, k, v = problem.q, problem.k, problem.v
-    return _compiled()(
-        q, k, v, score_mod=score_mod, block_mask=_mask(problem), scale=problem.scale, enable_gqa=True, return_lse=True
-    )
+    mask = _mask(problem)
+    return _compiled()(q, k, v, score_mod=score_mod, block_mask=mask, scale=problem.scale, enable_gqa=True, **options)
 
 
 def _add(table: Tensor, last: int) -> Callable[..., Tensor]:

@@ -28,12 +28,11 @@ def forward(
 
     `table` (H, N + M - 1) is log g in `stripes` order, -inf for the future when causal.
     """
-    out = q.new_zeros(q.shape)
-    lse = q.new_full((*q.shape[:3], 1), -torch.inf)
     if 0 in q.shape or k.shape[2] == 0:
-        return out, lse
+        return q.new_zeros(q.shape), q.new_full((*q.shape[:3], 1), -torch.inf)
     if placement == "logit" and q.device.type == "cpu" and _FLASH is not None:
-        return _flash(q, k, v, table, key_mask, causal, scale, out, lse)
+        return _flash(q, k, v, table, key_mask, causal, scale)
+    out, lse = q.new_empty(q.shape), q.new_empty((*q.shape[:3], 1))
     grid = Grid.of(q, k, causal)
     field = None if placement == "logit" else table.exp()
     for chunk in grid.chunks():
@@ -68,39 +67,35 @@ def hidden_keys(key_mask: Tensor, chunk: Chunk, keys: int) -> Tensor:
 
 
 def _flash(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    table: Tensor,
-    key_mask: Tensor | None,
-    causal: bool,
-    scale: float,
-    out: Tensor,
-    lse: Tensor,
+    q: Tensor, k: Tensor, v: Tensor, table: Tensor, key_mask: Tensor | None, causal: bool, scale: float
 ) -> tuple[Tensor, Tensor]:
     """Stripe by stripe through PyTorch's CPU kernel, whose mask may be any view with a last stride of 1."""
     heads, queries = q.shape[1:3]
     keys, repeat = k.shape[2], heads // k.shape[1]
-    k, v = k.repeat_interleave(repeat, dim=1), v.repeat_interleave(repeat, dim=1)
+    if repeat > 1:
+        k, v = k.repeat_interleave(repeat, dim=1), v.repeat_interleave(repeat, dim=1)
     rows = _FLASH_ROWS if causal else queries  # without causality there is nothing to skip
-    for hi in range(queries, 0, -rows):
-        lo = max(0, hi - rows)
+    out, lse = [], []
+    for lo in range(0, queries, rows):
+        hi = min(lo + rows, queries)
         seen = keys - queries + hi if causal else keys
         bias = table[:, queries - hi :].as_strided((1, heads, hi - lo, seen), (0, table.stride(0), 1, 1))
         if key_mask is not None:
             bias = bias.masked_fill(~key_mask[:, None, None, :seen], -torch.inf)
         stripe = q[:, :, lo:hi].flip(2)
         mixed, total = _FLASH(stripe, k[:, :, :seen], v[:, :, :seen], attn_mask=bias, scale=scale)
-        out[:, :, lo:hi] = mixed.flip(2)
-        lse[:, :, lo:hi, 0] = total.flip(2)
+        out.append(mixed.flip(2))
+        lse.append(total.flip(2).unsqueeze(-1))
+    many = len(out) > 1
+    whole = [torch.cat(parts, dim=2) if many else parts[0].contiguous() for parts in (out, lse)]
     if key_mask is not None:
-        _clear_empty_rows(key_mask, queries, causal, out, lse)
-    return out, lse
+        _clear_empty_rows(key_mask, causal, *whole)
+    return whole[0], whole[1]
 
 
-def _clear_empty_rows(key_mask: Tensor, queries: int, causal: bool, out: Tensor, lse: Tensor) -> None:
+def _clear_empty_rows(key_mask: Tensor, causal: bool, out: Tensor, lse: Tensor) -> None:
     """What the kernel leaves in rows without keys differs between versions of PyTorch: define it."""
-    keys = key_mask.shape[1]
+    keys, queries = key_mask.shape[1], out.shape[2]
     any_key = key_mask.cumsum(-1)[:, keys - queries :] > 0 if causal else key_mask.any(-1, keepdim=True)
     empty = ~any_key.expand(-1, queries)[:, None, :, None]
     out.masked_fill_(empty, 0)

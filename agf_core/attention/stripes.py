@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-ROWS = 128  # queries of a stripe: enough for full speed of the products, little waste above the diagonal
+ROWS = 64  # queries of a stripe: enough for full speed of the products, little waste above the diagonal
 WORKING_SET = 2**19  # scores that a stripe aims at: 2 MB in float32, about two cores' L2 caches
 LARGEST = 2**21  # scores that a stripe never exceeds while it has more than 16 rows: memory stays O(N)
 
