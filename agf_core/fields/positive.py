@@ -42,7 +42,8 @@ class Positive(nn.Module):
         if not self.trainable:
             return self.fixed  # type: ignore[return-value]
         if math.isinf(self.upper):
-            return nn.functional.softplus(self.raw)
+            # softplus, without the cut at 20 that torch's own has and float64 would notice
+            return torch.logaddexp(self.raw, torch.zeros_like(self.raw))
         return self.upper * torch.sigmoid(self.raw)
 
     def extra_repr(self) -> str:
