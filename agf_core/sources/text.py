@@ -75,6 +75,20 @@ class Text:
         return [types[i] for i in order], rank[codes]
 
     @cached_property
+    def counts(self) -> npt.NDArray[np.int64]:
+        """How often each type of `vocabulary` occurs, falling, (V,)."""
+        return np.bincount(self.vocabulary[1])
+
+    @cached_property
+    def tag_codes(self) -> tuple[list[str], npt.NDArray[np.int64]]:
+        """The tags in use, sorted, and the tag number of each token, (N,); ValueError for an untagged text."""
+        if self.tags is None:
+            raise ValueError(f"{self.name} has no tags; `guess_tags` can guess them")
+        names = sorted(set(self.tags))
+        number = {tag: i for i, tag in enumerate(names)}
+        return names, np.fromiter((number[t] for t in self.tags), np.int64, len(self.tags))
+
+    @cached_property
     def document_of(self) -> npt.NDArray[np.int64]:
         """The document number of each token, (N,)."""
         return np.repeat(np.arange(len(self.documents)), self.document_lengths)
