@@ -53,8 +53,12 @@ def run(problem: Problem) -> Tensor:
 def _flex(problem: Problem, score_mod: Callable[..., Tensor] | None, **options: bool) -> Any:
     """Output, or with `return_lse` output and log-sum-exp (B, H, N)."""
     q, k, v = problem.q, problem.k, problem.v
+    if not problem.needs_grad:  # FlexAttention refuses on a CPU what could have a gradient, even under no_grad
+        q, k, v = q.detach(), k.detach(), v.detach()
     mask = _mask(problem)
-    return _compiled()(q, k, v, score_mod=score_mod, block_mask=mask, scale=problem.scale, enable_gqa=True, **options)
+    return _compiled(q.is_cuda)(
+        q, k, v, score_mod=score_mod, block_mask=mask, scale=problem.scale, enable_gqa=True, **options
+    )
 
 
 def _add(table: Tensor, last: int) -> Callable[..., Tensor]:
@@ -84,7 +88,10 @@ def _mask(problem: Problem) -> BlockMask | None:
     return create_block_mask(mask_mod, batch, None, problem.q.shape[2], problem.k.shape[2], problem.q.device)
 
 
-@lru_cache(maxsize=1)
-def _compiled() -> Any:
-    """Compiled on first use: without torch.compile FlexAttention writes out all scores, and warns."""
-    return torch.compile(flex_attention)
+@lru_cache(maxsize=2)
+def _compiled(on_gpu: bool) -> Any:
+    """Compiled on first use: without torch.compile FlexAttention writes out all scores, and warns.
+
+    On a CPU once per length: the code that torch 2.13 generates for a length left open does not compile.
+    """
+    return torch.compile(flex_attention, dynamic=None if on_gpu else False)

@@ -18,7 +18,8 @@ pytestmark = [
 def test_flex_agrees_with_the_reference(placement, causal, padded, queries):
     torch.manual_seed(0)
     torch._dynamo.reset()
-    q, k, v = torch.randn(2, 4, queries, 16), torch.randn(2, 2, 40, 16), torch.randn(2, 2, 40, 16)
+    q = torch.randn(2, 4, queries, 16, requires_grad=True)  # under no_grad below
+    k, v = torch.randn(2, 2, 40, 16), torch.randn(2, 2, 40, 16)
     mask = torch.rand(2, 40) > 0.3 if padded else None
     field = PowerField(4) if placement == "logit" else TableField(4, 8, max_distance=20, initial=torch.randn(4, 8))
     options = {"field": field, "placement": placement, "causal": causal, "key_mask": mask}

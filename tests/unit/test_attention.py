@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from agf_core.attention import BACKENDS, PLACEMENTS, attend, attention_weights, choose_backend
+from agf_core.attention import BACKENDS, PLACEMENTS, attend, attention_weights, choose_backend, stripe_forward
 from agf_core.attention.problem import check
 from agf_core.attention.stripe_backward import backward
 from agf_core.attention.stripe_forward import forward
@@ -119,6 +119,25 @@ def test_nothing_to_attend_to(backend, placement, field):
     gradients = torch.autograd.grad(out.square().sum(), [q, k, v, *parameters])
     assert all(torch.isfinite(gradient).all() for gradient in gradients)
     assert not any(gradient[0].any() for gradient in gradients[:3])
+
+
+def test_rows_without_keys_are_zero_whatever_the_kernel_leaves_there(monkeypatch):
+    """Versions of PyTorch differ in it: here the kernel leaves NaN."""
+    flash = stripe_forward._FLASH
+
+    def kernel(q, k, v, attn_mask, scale):
+        out, lse = flash(q, k, v, attn_mask=attn_mask, scale=scale)
+        empty = (attn_mask == -torch.inf).all(-1).expand(lse.shape)
+        return out.masked_fill(empty.unsqueeze(-1), torch.nan), lse.masked_fill(empty, torch.nan)
+
+    monkeypatch.setattr(stripe_forward, "_FLASH", kernel)
+    mask = torch.ones(2, 20, dtype=torch.bool)
+    mask[0, :7] = False
+    for causal in (True, False):
+        q, k, v = inputs(queries=17, requires_grad=True)
+        out = attend(q, k, v, field=PowerField(4), causal=causal, key_mask=mask if causal else mask & False)
+        gradients = torch.autograd.grad(out.sum(), (q, k, v))
+        assert torch.isfinite(out).all() and all(torch.isfinite(gradient).all() for gradient in gradients)
 
 
 def test_one_field_shared_by_several_layers():

@@ -1,0 +1,203 @@
+"""What a distance field costs: time, memory and error of `attend` beside its peers (appendix `kernels`, `make bench`).
+
+    python -m agf_core.analysis.kernels [--quick] [--out FILE]
+
+Everything that is compared is interleaved in one run, in an order drawn anew each round, and compared as the median of
+the rounds' own ratios: a machine that slows down slows both. The targets are kernels.md's C1 to C4.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+import agf_core
+from agf_core.analysis.kernel_runs import (
+    BATCH,
+    DENSE,
+    DIM,
+    HEADS,
+    NAMES,
+    OURS,
+    inputs,
+    interleave,
+    matmul_rate,
+    one_pass,
+    peak_memory,
+    processor,
+    trainable,
+    usable,
+)
+from agf_core.attention import attend, reference
+from agf_core.attention.problem import check
+from agf_core.fields import PowerField
+from agf_core.provenance import commit, device
+from agf_core.sources.tables import data_path
+
+LONGEST_DENSE = 4096  # N; a dense bias of 8 heads and its gradient take 1 GB there
+BUSY = 0.5  # load average above which two threads no longer find two free cores
+LENGTHS = [128, 256, 512, 1024, 2048, 4096, 8192]
+LIMITS = {"C1": 1.15, "C2": 1.06, "C3": 1.5, "C3 dense": 0.35, "C4": 64.0}
+STORED = "kernels-{device}.json"
+
+
+def times(names: list[str], lengths: Iterable[int], rounds: int, on: str = "cpu") -> pd.DataFrame:
+    """Columns length, pass (forward, training), name, seconds (median), best (minimum)."""
+    rows = []
+    for length in lengths:
+        for training in (False, True):
+            tensors = inputs(length, on)
+            who = [
+                n for n in names if (trainable(n, on) or not training) and (n not in DENSE or length <= LONGEST_DENSE)
+            ]
+            taken = interleave({n: one_pass(n, tensors, training) for n in who}, rounds)
+            what = "training" if training else "forward"
+            rows += [(length, what, n, taken[n].median(), taken[n].min()) for n in who]
+    return pd.DataFrame(rows, columns=["length", "pass", "name", "seconds", "best"])
+
+
+def memory(names: list[str], lengths: Iterable[int], on: str = "cpu") -> pd.DataFrame:
+    """Columns length, name, mb: peak of one forward and backward, the gradients of q, k, v left out."""
+    rows = []
+    for length in lengths:
+        for name in names:
+            if not trainable(name, on) or (name in DENSE and length > LONGEST_DENSE):
+                continue
+            tensors = inputs(length, on)
+            work = one_pass(name, tensors, training=True)
+            rows.append((length, name, peak_memory(work, on) - 3 * tensors[0].numel() * 4 / 2**20))
+    return pd.DataFrame(rows, columns=["length", "name", "mb"])
+
+
+def errors(lengths: Iterable[int], heads: int = 2) -> pd.DataFrame:
+    """Columns length, name, what (output, dq, dk, dv, d exponent), error: largest, relative to the largest exact value.
+
+    Exact is the literal definition in float64; `plain` stands for what float32 costs without a field.
+    """
+    rows = []
+    for length in lengths:
+        *qkv, grad = inputs(length, heads=heads)
+        for name in ("plain", *[n for n in OURS if n != "frozen"]):
+            found = []
+            for dtype in (torch.float64, torch.float32):
+                x = [t.detach().to(dtype).requires_grad_() for t in qkv]
+                field = None if name == "plain" else PowerField(heads).to(dtype)
+                placement = "logit" if field is None else name
+                trained = [] if field is None else list(field.parameters())
+                exact = dtype == torch.float64
+                problem = check(x[0], x[1], x[2], field, placement, True, None, None)
+                out = reference.run(problem) if exact else attend(x[0], x[1], x[2], field=field, placement=placement)
+                found.append([out, *torch.autograd.grad(out, [*x, *trained], grad.to(dtype))])
+            for what, exact_value, value in zip(("output", "dq", "dk", "dv", "d exponent"), *found):
+                relative = (value.double() - exact_value).abs().max() / exact_value.abs().max()
+                rows.append((length, name, what, relative.item()))
+    return pd.DataFrame(rows, columns=["length", "name", "what", "error"])
+
+
+def targets(rounds: int, length: int = 2048, long: int = 8192) -> pd.DataFrame:
+    """kernels.md's C1 to C4 here: columns target, what, value (median of the rounds' ratios; C4 in MB), best, limit."""
+    tensors = inputs(length)
+    fast = {
+        "plain": one_pass("plain", tensors, False),
+        "ours": one_pass("logit", tensors, False),
+        "plain both ways": one_pass("plain", tensors, False, causal=False),
+        "ours both ways": one_pass("logit", tensors, False, causal=False),
+    }
+    train = {name: one_pass(name, tensors, True) for name in ("plain", "logit")}
+    forward, training = interleave(fast, 2 * rounds), interleave(train, 2 * rounds)
+    dense = interleave({n: one_pass(n, tensors, True) for n in ("dense", "logit")}, max(2, rounds // 4))
+
+    def row(target: str, what: str, table: pd.DataFrame, ours: str, peer: str) -> tuple[Any, ...]:
+        ratio, best = (table[ours] / table[peer]).median(), table[ours].min() / table[peer].min()
+        return target, what, ratio, best, LIMITS[target]
+
+    rows = [
+        row("C1", "forward, causal / SDPA", forward, "ours", "plain"),
+        row("C2", "forward, bidirectional / SDPA", forward, "ours both ways", "plain both ways"),
+        row("C3", "forward + backward with dk / SDPA", training, "logit", "plain"),
+        row("C3 dense", "the same / SDPA with a dense learned bias", dense, "logit", "dense"),
+    ]
+    if long:
+        extra = float(memory(["logit"], [long])["mb"].iloc[0])
+        rows.append(("C4", f"extra memory at N = {long}, MB", extra, extra, LIMITS["C4"]))
+    return pd.DataFrame(rows, columns=["target", "what", "value", "best", "limit"])
+
+
+def limit_seconds(lengths: Iterable[int], training: bool, rate: float) -> np.ndarray:
+    """Two products forwards, five more backwards, over the half of the scores that is not the future."""
+    products = 7 if training else 2
+    return products * BATCH * HEADS * DIM * np.asarray(list(lengths), dtype=float) ** 2 / rate
+
+
+def measure(lengths: list[int], rounds: int, names: Iterable[str] = tuple(NAMES), long: int = 8192) -> dict[str, Any]:
+    """The whole benchmark, JSON-ready: tables as lists of rows. `long` 0 leaves C4 out."""
+    on = "cuda" if torch.cuda.is_available() else "cpu"
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    good, missing = usable(names, on)
+    tables = {
+        "times": times(good, lengths, rounds, on),
+        "memory": memory(good, lengths, on),
+        "errors": errors([n for n in lengths if n <= 1024]),
+        "targets": targets(rounds, min(2048, max(lengths)), long) if on == "cpu" else pd.DataFrame(),
+    }
+    return {
+        "device": device(),
+        "processor": processor(),
+        "threads": torch.get_num_threads(),
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "agf_core": agf_core.__version__},
+        "commit": commit(),
+        "shape": {"batch": BATCH, "heads": HEADS, "dim": DIM, "dtype": "float32"},
+        "rounds": rounds,
+        "load": load,
+        "matmul_rate": matmul_rate(on=on),
+        "missing": missing,
+        **{name: table.to_dict("records") for name, table in tables.items()},
+    }
+
+
+def stored(on: str = "cpu") -> dict[str, Any] | None:
+    """The reference run kept with the library, or None."""
+    path = data_path("bench", STORED.format(device=on))
+    return json.loads(path.read_text(encoding="utf8")) if path.is_file() else None
+
+
+def report(result: dict[str, Any]) -> str:
+    """The targets as lines, each beside its limit, and what could not run here."""
+    lines = [f"{result['processor']}, {result['threads']} threads, torch {result['versions']['torch']}"]
+    for row in result["targets"]:
+        met = "met" if row["value"] <= row["limit"] else "NOT met"
+        lines.append(f"{row['target']:9} {row['what']:44} {row['value']:7.3f}  limit {row['limit']:5.2f}  {met}")
+    if result["load"] and result["load"] > BUSY:
+        lines.append(f"other work kept {result['load']:.1f} cores busy: these figures say little; run it again alone")
+    lines += [f"not run: {NAMES[name]} ({why})" for name, why in result["missing"].items()]
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="short lengths and few rounds, to try it out")
+    parser.add_argument("--out", type=Path, help="where the JSON goes (default: data/bench/kernels-<device>.json)")
+    options = parser.parse_args(arguments)
+    quick = options.quick
+    result = measure([128, 256, 512] if quick else LENGTHS, 5 if quick else 15, long=0 if quick else 8192)
+    on = "cuda" if torch.cuda.is_available() else "cpu"
+    out = options.out or data_path("bench", STORED.format(device=on))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf8")
+    print(report(result))
+    print(f"written to {out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
