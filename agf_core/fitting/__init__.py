@@ -2,6 +2,7 @@
 
 - y against x by least squares: `fit_curve`, `fit_curves` (many series), `compare_curves`, `score_holdout`
 - a distribution by maximum likelihood: `fit_counts`, `compare_counts`, `likelihood_ratio`, `goodness_of_fit`
+- flows between places: `fit_gravity`, `compare_gravity`, `stream_gravity` (many heads of attention, text by text)
 """
 
 from agf_core.fitting.compare import akaike_weights, compare_curves, compare_series, score_holdout
@@ -10,25 +11,32 @@ from agf_core.fitting.count_laws import COUNT_LAWS
 from agf_core.fitting.count_result import CountFit
 from agf_core.fitting.counts import fit_counts
 from agf_core.fitting.curves import fit_curve, fit_curves
+from agf_core.fitting.gravity import GRAVITY_LAWS, compare_gravity, fit_gravity, stream_gravity
+from agf_core.fitting.gravity_result import GravityFit
 from agf_core.fitting.laws import LAWS
 from agf_core.fitting.results import CurveFit, CurveFits
 
 __all__ = [
     "COUNT_LAWS",
+    "GRAVITY_LAWS",
     "LAWS",
     "CountFit",
     "CurveFit",
     "CurveFits",
     "Goodness",
+    "GravityFit",
     "Ratio",
     "akaike_weights",
     "compare_counts",
     "compare_curves",
+    "compare_gravity",
     "compare_series",
     "fit_counts",
     "fit_curve",
     "fit_curves",
+    "fit_gravity",
     "goodness_of_fit",
     "likelihood_ratio",
     "score_holdout",
+    "stream_gravity",
 ]

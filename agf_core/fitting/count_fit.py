@@ -30,7 +30,7 @@ class Setting:
     @property
     def centre(self) -> Centre:
         """Mean log of the tail, and its mean excess over xmin: what the coordinates are measured from."""
-        mean, log_mean, _ = self.tail.moments()
+        mean, log_mean = self.tail.moments()
         return log_mean, mean - self.xmin
 
     def log_mass(self, params: Array, x: Array | None = None) -> Array:

@@ -33,12 +33,10 @@ class Histogram:
         shifted = np.concatenate([[0.0], np.cumsum(self.weight)[:-1]])
         return shifted / self.total
 
-    def moments(self) -> tuple[float, float, float]:
-        """Weighted mean, mean of the logarithms, standard deviation of the logarithms."""
-        logs = np.log(self.values)
+    def moments(self) -> tuple[float, float]:
+        """Weighted mean, and weighted mean of the logarithms."""
         mean = float(self.weight @ self.values) / self.total
-        log_mean = float(self.weight @ logs) / self.total
-        return mean, log_mean, float(np.sqrt(max(self.weight @ (logs - log_mean) ** 2 / self.total, 0.0)))
+        return mean, float(self.weight @ np.log(self.values)) / self.total
 
 
 def histogram(samples: ArrayLike, weights: ArrayLike | None, discrete: bool) -> Histogram:
