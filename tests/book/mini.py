@@ -27,7 +27,7 @@ params.check(globals())
 import matplotlib.pyplot as plt
 fig, ax = plt.subplots()
 ax.plot([1, 2, 3], [3, 2, 1])
-figures.publish(fig, "fall", "It falls. The line is a line.", "A falling line.", {"x": [1, 2, 3], "y": [3, 2, 1]},
+figures.publish(fig, "fall", "It falls. The line is a line.", "A line that is falling.", {"x": [1, 2, 3], "y": [3, 2, 1]},
                 numbers={"length": len(word)})
 figures.say("The word has **{letters}** letters.", letters=len(word))"""
 

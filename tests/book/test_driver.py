@@ -35,7 +35,7 @@ def test_built_skipped_changed_and_given_parameters(book):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "never run in profile smoke" in done.stdout
     html = page(book, "notebooks/letters")
-    assert "It falls. The line is a line." in html and 'alt="A falling line."' in html and "Fig. 1" in html
+    assert "It falls. The line is a line." in html and 'alt="A line that is falling."' in html and "Fig. 1" in html
     assert "The word has <strong>9</strong> letters." in html
     assert "Letters: 9." in page(book, "index")
     assert (book / "_build/html/_static/data/letters-fall.csv").read_text() == "x,y\n1,3\n2,2\n3,1\n"
