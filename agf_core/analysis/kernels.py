@@ -47,6 +47,11 @@ from agf_core.sources.tables import data_path
 LONGEST_DENSE = 4096  # N; a dense bias of 8 heads and its gradient take 1 GB there
 BUSY = 0.5  # load average above which two threads no longer find two free cores
 LENGTHS = [128, 256, 512, 1024, 2048, 4096, 8192]
+SIZES = {  # profile: lengths, rounds, length at which C4 is measured (0: it is not)
+    "smoke": ([64, 128, 256], 3, 0),
+    "cpu": ([128, 256, 512, 1024, 2048], 7, 8192),
+    "full": (LENGTHS, 15, 8192),
+}
 LIMITS = {"C1": 1.15, "C2": 1.06, "C3": 1.5, "C3 dense": 0.35, "C4": 64.0}
 STORED = "kernels-{device}.json"
 
@@ -60,7 +65,8 @@ def times(names: list[str], lengths: Iterable[int], rounds: int, on: str = "cpu"
             who = [
                 n for n in names if (trainable(n, on) or not training) and (n not in DENSE or length <= LONGEST_DENSE)
             ]
-            taken = interleave({n: one_pass(n, tensors, training) for n in who}, rounds)
+            calls = {n: one_pass(n, tensors, training) for n in who}
+            taken = interleave(calls, rounds if length <= 2048 else max(3, rounds // 3))
             what = "training" if training else "forward"
             rows += [(length, what, n, taken[n].median(), taken[n].min()) for n in who]
     return pd.DataFrame(rows, columns=["length", "pass", "name", "seconds", "best"])
@@ -163,6 +169,13 @@ def measure(lengths: list[int], rounds: int, names: Iterable[str] = tuple(NAMES)
         "missing": missing,
         **{name: table.to_dict("records") for name, table in tables.items()},
     }
+
+
+def run(profile: str) -> dict[str, Any]:
+    """The reader's own run, of the size that a profile allows; without FlexAttention, which compiles for minutes."""
+    lengths, rounds, long = SIZES[profile]
+    names = ("plain", "dense", "logit") if profile == "smoke" else ("plain", "dense", "alibi", *OURS)
+    return measure(lengths, rounds, names, long)
 
 
 def stored(on: str = "cpu") -> dict[str, Any] | None:
