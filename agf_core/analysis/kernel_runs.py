@@ -27,8 +27,8 @@ PEERS = {
 OURS = {
     "frozen": "attend, frozen field",
     "logit": "attend, trained field",
-    "score": "attend, trained, `score`",
-    "weight": "attend, trained, `weight`",
+    "score": "attend, trained, placed score",
+    "weight": "attend, trained, placed weight",
 }
 NAMES = PEERS | OURS
 DENSE = ("dense", "alibi")  # their memory grows with the square of the length
