@@ -19,6 +19,7 @@ from agf_core.sources import locate
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "agf_core"
+PROFILES = ("smoke", "cpu", "full")
 
 
 def sha(data: bytes | str) -> str:

@@ -19,7 +19,9 @@ CASES = {
 def test_markdown_becomes_clean_rst(name):
     text, expected = CASES[name]
     settings = {"report_level": 2, "halt_level": 2, "xml_declaration": False}
-    html = docutils.core.publish_parts("\n".join(to_rst(text.split("\n"))), writer_name="html", settings_overrides=settings)
+    html = docutils.core.publish_parts(
+        "\n".join(to_rst(text.split("\n"))), writer_name="html", settings_overrides=settings
+    )
     assert expected in html["body"]
 
 

@@ -157,3 +157,19 @@ def test_a_broken_page_fails_the_build_and_is_named(book):
     (book / "book/index.md").write_text("# Mini\n\n[nowhere](nowhere.md)\n")
     done = build(book)
     assert done.returncode == 1 and "index.md" in done.stdout and "nowhere" in done.stdout
+
+
+def test_what_chapters_share_is_trained_once_before_they_run(tmp_path):
+    root = mini.make(
+        tmp_path, one=mini.chapter(shares_runs=True), two=mini.chapter(shares_runs=True), three=mini.chapter()
+    )
+    (root / "book/index.md").write_text("# Mini\n")
+    runs = root / "agf_core/runs.py"
+    runs.write_text("import sys\nprint('trained', *sys.argv[1:], flush=True)\n")
+    done = build(root)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "trained --profile smoke one two\n" in done.stdout
+    assert done.stdout.index("trained --profile") < done.stdout.index("run   one")
+    assert "train" not in build(root).stdout
+    runs.write_text("import sys\nsys.exit(3)\n")
+    assert "the shared training runs failed" in build(root, "--fresh").stderr
