@@ -51,7 +51,7 @@ class Problem:
             jac[:, 1 + q] = np.matmul(theta[:, None, 1 : 1 + q], self.law.slope(self.u, psi))[:, 0]
         if self.log_space and not self.asymptote:
             return log_curve, jac
-        curve = np.exp(np.clip(log_curve, -700, 300))
+        curve = np.exp(np.clip(log_curve, -700, 150))
         parts = self.size - self.asymptote
         if not self.log_space:
             jac[:, :parts] *= curve[:, None]
@@ -110,12 +110,14 @@ class Penalty:
 
 def _cost(problem: Problem, rows: Rows, theta: Array, penalty: Penalty | None) -> tuple[Array, Array, Array, Array]:
     """Sum of squares without the penalty, the whole cost, its half gradient (T, p), its Gauss-Newton Hessian."""
-    fitted, jac = problem.model(theta)
-    residual = (fitted - problem.y[rows]) * problem.root_weight[rows]
-    jac *= problem.root_weight[rows][:, None]
-    gradient = np.matmul(jac, residual[:, :, None])[:, :, 0]
-    hessian = np.matmul(jac, jac.transpose(0, 2, 1))
-    total = square = np.einsum("tn,tn->t", residual, residual)
+    # A trial far out may overflow: its cost is then not finite and it is not accepted.
+    with np.errstate(over="ignore", invalid="ignore"):
+        fitted, jac = problem.model(theta)
+        residual = (fitted - problem.y[rows]) * problem.root_weight[rows]
+        jac *= problem.root_weight[rows][:, None]
+        gradient = np.matmul(jac, residual[:, :, None])[:, :, 0]
+        hessian = np.matmul(jac, jac.transpose(0, 2, 1))
+        total = square = np.einsum("tn,tn->t", residual, residual)
     if penalty is not None:
         values, grads = problem.readouts(theta)
         index = np.arange(len(theta))
