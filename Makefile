@@ -31,7 +31,9 @@ book: $(STAMP) ## run what changed and render the book into _build/html
 	@$(RUN) book/build.py --profile $(PROFILE) $(if $(NB),--notebook $(NB)) $(if $(P),--parameters '$(P)') $(if $(FRESH),--fresh)
 
 test: $(STAMP) ## linters, unit tests, oracles, every notebook in smoke, the site in headless Chromium
-	@$(RUN) -m ruff check . && $(RUN) -m ruff format --check . && $(RUN) -m mypy && $(RUN) -m pytest $(T)
+	$(RUN) -m ruff check .
+	$(RUN) -m mypy
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --dist loadgroup $(T)
 
 serve: $(STAMP) ## show the built book at http://localhost:8000
 	@echo "http://localhost:$(PORT)  (stop with Ctrl-C)"
