@@ -145,7 +145,7 @@ CLAIMS: dict[str, Claim] = {
         Claim(
             "A1",
             "decoupling positional encodings from semantic embeddings, we optimize the model architecture",
-            "Decoupled or entangled is confounded with relative/absolute; removing terms afterwards is off-distribution.",
+            "Decoupling is confounded with relative/absolute; removing terms afterwards is off-distribution.",
             "Two matched, retrained pairs, learned → untied (absolute) and rotary → table (relative): percent of "
             "held-out loss that decoupling saves, paired by seed.",
             Criterion(

@@ -27,7 +27,8 @@ params.check(globals())
 import matplotlib.pyplot as plt
 fig, ax = plt.subplots()
 ax.plot([1, 2, 3], [3, 2, 1])
-figures.publish(fig, "fall", "It falls. The line is a line.", "A line that is falling.", {"x": [1, 2, 3], "y": [3, 2, 1]},
+data = {"x": [1, 2, 3], "y": [3, 2, 1]}
+figures.publish(fig, "fall", "It falls. The line is a line.", "A line that is falling.", data,
                 numbers={"length": len(word)})
 figures.say("The word has **{letters}** letters.", letters=len(word))"""
 

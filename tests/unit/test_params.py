@@ -30,7 +30,7 @@ def test_values_are_returned_and_noted_for_the_provenance():
 
 def test_a_plain_mapping_is_checked_too():
     assert params.check({"window": 5}) == {"window": 5}
-    with pytest.raises(ValueError, match="unknown parameter 'windw'.*Did you mean 'window'"):
+    with pytest.raises(ValueError, match=r"unknown parameter 'windw'.*Did you mean 'window'"):
         params.check({"windw": 5})
 
 
@@ -69,7 +69,7 @@ def test_a_corpus_is_a_name_a_generated_language_or_a_file(tmp_path):
     text.write_text("Some words.")
     for corpus in ("brown", "generated:exponential:rate=0.3", str(text)):
         params.check({"corpus": corpus})
-    with pytest.raises(ValueError, match="brwn.*one of .*treebank.*Did you mean 'brown'"):
+    with pytest.raises(ValueError, match=r"brwn.*one of .*treebank.*Did you mean 'brown'"):
         params.check({"corpus": "brwn"})
 
 
