@@ -12,9 +12,9 @@ For a word w and distances r = 1..R:
    adjective" is not taken for company.
 4. *Excess* y(r) = partners at distance r per occurrence − chance: 0 at every r if w were scattered over its documents.
    Intervals resample documents, the partners held fixed.
-5. *Law*: A r^-k and A e^(-m r), each without and with a floor (the topic of the passage), by weighted least squares in
-   linear space; within a family the better AICc counts. A law is called when its AICc leads by `MARGIN` and `AGREE`
-   of the resamples agree, else the word is undecided; `planted.operate` shows how often that is right and wrong.
+5. *Law*: A r^-k and A e^(-m r), each without and with a floor above 0 (the topic of the passage), by weighted least
+   squares in linear space; within a family the better AICc counts. A law is called when its AICc leads by `MARGIN` and
+   `AGREE` of the resamples agree, else the word is undecided; `planted.operate` shows how often that is right or wrong.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from agf_core.sources import Text
 
 Array = npt.NDArray[Any]  # float64 unless said otherwise
 
+INTERVAL = [0.025, 0.975]
 FOLDS = 10
 G2 = 3.84  # 5 % for one type; the cross-fit, not this threshold, guards against chance partners
 COMMON = 1e-3  # of the text's tokens
@@ -128,12 +129,12 @@ def _class_lift(text: Text, spots: Array, weight: Array, partner: Array, at: Arr
 
 
 def _partners(observed: Array, expected: Array, anywhere: Array) -> tuple[Array, Array]:
-    """Partners (folds, kinds) chosen on the other folds, and the mean G² (kinds,); inputs are sums by fold."""
+    """Partners (folds, kinds) chosen on the other folds, and counts above chance (kinds,); inputs are sums by fold."""
     seen = observed.sum(axis=0) - observed
     chance = np.maximum(expected.sum(axis=0) - expected, anywhere)
     chance = np.maximum(chance, 1e-12)
     g2 = 2 * (seen * np.log(np.where(seen > 0, seen, chance) / chance) - (seen - chance))
-    return (seen > chance) & (seen >= 2) & (g2 > G2), g2.mean(axis=0)
+    return (seen > chance) & (seen >= 2) & (g2 > G2), (observed - expected).sum(axis=0)
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,15 @@ class Laws:
 
     def interval(self, name: str = "exponent") -> Array:
         """95 % intervals (S, 2) of "exponent" or "rate"."""
-        return np.nanquantile(getattr(self, name)[:, 1:], [0.025, 0.975], axis=1).T
+        return quantile(getattr(self, name)[:, 1:], INTERVAL, axis=1).T
+
+
+def quantile(values: npt.ArrayLike, q: float | list[float], axis: int | None = None) -> Array:
+    """Quantiles without the nans (words with nothing to fit); nan where nothing else is there."""
+    array = np.asarray(values, dtype=float)
+    empty = np.isnan(array).all(axis=axis, keepdims=True)
+    result: Array = np.nanquantile(np.where(empty, 0.0, array), q, axis=axis)
+    return np.where(np.squeeze(empty, axis=axis), np.nan, result)
 
 
 def document_weights(documents: int, resamples: int, seed: int) -> Array:
@@ -193,7 +202,7 @@ def laws(items: Sequence[Collocation], weights: Array) -> Laws:
     for law in CALLS[:2]:
         predicted = _family(r[odd], excess[:, 0, odd], sigma[:, odd], law, at=r[~odd])[2]
         held_out.append((((predicted - excess[:, 0, ~odd]) / sigma[:, ~odd]) ** 2).mean(axis=1))
-    low, high = np.quantile(excess[:, 1:], [0.025, 0.975], axis=1)
+    low, high = np.quantile(excess[:, 1:], INTERVAL, axis=1)
     total: Array = excess.sum(axis=2)
     error = np.maximum(total[:, 1:].std(axis=1), np.sqrt((sigma**2).sum(axis=1)))
     return Laws(
@@ -237,7 +246,7 @@ def _family(r: Array, y: Array, sigma: Array, law: str, at: Array | None = None)
             for floor in (False, True)
         ]
         plain, risen = (fit.predict(r if at is None else at) for fit in fits)
-    floored = fits[1].aicc < fits[0].aicc
+    floored = (fits[1].aicc < fits[0].aicc) & (fits[1].params["asymptote"] > 0)  # company cannot fall below none
     return (
         np.where(floored, fits[1].aicc, fits[0].aicc),
         np.clip(np.where(floored, fits[1].params[name], fits[0].params[name]), *REACH),

@@ -13,19 +13,18 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from agf_core.analysis.collocation import document_weights
+from agf_core.analysis.collocation import INTERVAL, document_weights, quantile
 from agf_core.figures import Estimate
 from agf_core.fitting import fit_counts
 from agf_core.sources import Text
 
 Array = npt.NDArray[Any]
-INTERVAL = [0.025, 0.975]
 REACH = 5  # distances of the section on classes
 
 
 def estimate(value: float, draws: npt.ArrayLike, unit: str = "") -> Estimate:
     """A value with the middle 95 % of its resamples."""
-    low, high = np.nanquantile(np.asarray(draws, dtype=float), INTERVAL)
+    low, high = quantile(draws, INTERVAL)
     return Estimate(float(value), float(low), float(high), unit)
 
 

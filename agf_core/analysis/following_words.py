@@ -21,6 +21,7 @@ from agf_core.fitting import fit_counts
 from agf_core.sources import Text, dependency_distances, guess_tags
 
 FEWEST = 5  # occurrences below which nothing at all can be said
+PUBLIC_BREAK = (4, 5)  # words, in 20 languages: Petrini & Ferrer-i-Cancho, arXiv 2211.14620
 ADJECTIVE_MINIMUM = 100  # occurrences for a word of its own in the section on all adjectives
 
 
@@ -33,9 +34,14 @@ class Size:
     breaks: int  # resamples of the break in the dependency distances
     adjectives: int  # at most; the commonest
     texts: int  # planted texts of each kind
+    tokens: int  # at most, of a planted text that stands for the text at hand
 
 
-SIZES = {"smoke": Size(40, 20, 8, 12, 1), "cpu": Size(200, 100, 40, 150, 1), "full": Size(1000, 400, 400, 1000, 10)}
+SIZES = {
+    "smoke": Size(40, 20, 8, 12, 1, 300_000),
+    "cpu": Size(200, 100, 40, 150, 1, 2_000_000),
+    "full": Size(1000, 400, 400, 1000, 10, 2_000_000),
+}
 
 
 def require(text: Text, word: str) -> int:
@@ -98,8 +104,8 @@ def pool(text: Text, words: list[str], window: int, resamples: int, seed: int) -
     together = co.combine([items[i] for i in keep], f"all {len(keep)} together")
     return Pooled(
         fitted, len(words), len(keep),
-        estimate(float(np.median(fitted.exponent[keep, 0])), np.nanmedian(fitted.exponent[draws, column], axis=1)),
-        estimate(np.nanmean(fitted.lead[keep, 0]), np.nanmean(fitted.lead[draws, column], axis=1)),
+        estimate(float(np.median(fitted.exponent[keep, 0])), co.quantile(fitted.exponent[draws, column], 0.5, axis=1)),
+        estimate(fitted.lead[keep, 0].mean(), np.nan_to_num(fitted.lead[draws, column]).mean(axis=1)),
         estimate((fitted.lead[keep, 0] > 0).mean(), (fitted.lead[draws, column] > 0).mean(axis=1)),
         estimate(better[keep].mean(), better[draws].mean(axis=1)),
         {call: calls.count(call) for call in co.CALLS}, co.laws([together], weights),
@@ -181,7 +187,7 @@ def measure(text: Text, word: str, window: int, profile: str, seed: int) -> Page
     if text.tags is None and (guess := guess_tags(text)) is not None:
         text = replace(text, tags=guess.tags)
         left_out["tags"] = f"This text has no tags; {guess.note}."
-    calibration = planted.calibrate(len(text), len(text.documents), window, size.trials, seed)
+    calibration = planted.calibrate(min(len(text), size.tokens), len(text.documents), window, size.trials, seed)
     item = co.collocation(text, word, window, seed)
     distance = co.laws([item], co.document_weights(len(text.documents), size.resamples, seed))
     table, pooled = None, None

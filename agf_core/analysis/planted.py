@@ -16,8 +16,8 @@ from agf_core.sources import Text, generate
 
 # A shallow and a steep law of each family; 2.5 and 1.0 fall about as fast as company does after English adjectives.
 PLANTED: tuple[tuple[str, float], ...] = (("power", 1.0), ("power", 2.5), ("exponential", 0.3), ("exponential", 1.0))
-INTERVAL = [0.025, 0.975]
 WORDS = 20  # trigger words of a planted text: each is one trial
+TRAP = (0.15, 0.3, 0.6, 1.2, 2.4)  # rates that, added up, pass for a power law
 MANY = 1000  # occurrences of the second column of `operate`: what a frequent word could show
 TOKENS_PER_DOCUMENT = 2000
 
@@ -36,7 +36,7 @@ def planted_words(text: Text, window: int, seed: int) -> list[co.Collocation]:
 
 @dataclass(frozen=True)
 class Calibration:
-    """table: what was recovered of each planted law; trap: the exponential texts' words counted together.
+    """table: what was recovered of each planted law; trap: exponentials of different rates, added up.
 
     Columns of table: law ("none": no partners planted), planted, recovered (median of the words; low, high: documents
     and words resampled), lead (mean AICc lead of the power law; lead_low, lead_high), words, eligible, right, wrong,
@@ -49,28 +49,33 @@ class Calibration:
 
 def calibrate(tokens: int, documents: int, window: int, resamples: int, seed: int) -> Calibration:
     """Plant each law, and none, at the size of a text of `tokens` and `documents`, and recover it."""
-    size = {"tokens": int(np.clip(tokens, 20_000, 2_000_000)), "documents": max(2, documents)}
-    rows, exponentials = [], []
+    size = {"tokens": max(20_000, tokens), "documents": max(2, min(documents, tokens // 20))}
+    rows = []
     for law, value in (*PLANTED, ("none", np.nan)):
         kind, chance = ("power", 0.0) if law == "none" else (law, 0.5)
         text = plant(kind, 1.0 if law == "none" else value, window, seed, chance=chance, **size)
         items = planted_words(text, window, seed)
-        if law == "exponential":
-            exponentials.append(co.combine(items, law))
         fitted = co.laws(items, co.document_weights(len(text.documents), resamples, seed))
         found = fitted.rate if law == "exponential" else fitted.exponent
         draws = np.random.default_rng(seed).integers(0, len(found), (resamples, len(found)))
         column = np.arange(1, resamples + 1)[:, None]
-        low, high = np.nanquantile(np.nanmedian(found[draws, column], axis=1), INTERVAL)
-        lead_low, lead_high = np.nanquantile(np.nanmean(fitted.lead[draws, column], axis=1), INTERVAL)
+        low, high = co.quantile(co.quantile(found[draws, column], 0.5, axis=1), co.INTERVAL)
+        lead = np.nan_to_num(fitted.lead)  # a word without anything to fit leads nowhere
+        lead_low, lead_high = np.quantile(lead[draws, column].mean(axis=1), co.INTERVAL)
         rows.append({
-            "law": law, "planted": value, "recovered": float(np.nanmedian(found[:, 0])), "low": low, "high": high,
-            "lead": float(np.nanmean(fitted.lead[:, 0])), "lead_low": lead_low, "lead_high": lead_high,
+            "law": law, "planted": value, "recovered": float(co.quantile(found[:, 0], 0.5)), "low": low, "high": high,
+            "lead": float(lead[:, 0].mean()), "lead_low": lead_low, "lead_high": lead_high,
             "words": len(found), "eligible": float(fitted.eligible.mean()), **_shares(fitted, law),
         })  # fmt: skip
-    together = co.concatenate(exponentials, "two exponentials, counted together")
-    trap = co.laws([together], co.document_weights(len(together.chance), resamples, seed))
-    return Calibration(pd.DataFrame(rows), trap)
+    return Calibration(pd.DataFrame(rows), trap(window, resamples, seed))
+
+
+def trap(window: int, resamples: int, seed: int) -> co.Laws:
+    """Words that each follow an exponential, of different rates, added up and fitted as one."""
+    texts = [plant("exponential", rate, window, seed, tokens=200_000, documents=100) for rate in TRAP]
+    parts = [co.combine(planted_words(text, window, seed), text.source) for text in texts]
+    together = co.concatenate(parts, "exponentials, added up")
+    return co.laws([together], co.document_weights(len(together.chance), resamples, seed))
 
 
 def operate(occurrences: int, window: int, strength: float, resamples: int, texts: int, seed: int) -> pd.DataFrame:
@@ -102,7 +107,7 @@ def _trial(fitted: co.Laws, law: str, value: float) -> dict[str, float]:
     low, high = fitted.interval("exponent" if law == "power" else "rate").T
     return {
         **_shares(fitted, law),
-        "half_width": float(np.nanmedian((high - low) / 2)),
+        "half_width": float(co.quantile((high - low) / 2, 0.5)),
         "covered": float(((low <= value) & (value <= high)).mean()),
     }
 

@@ -62,8 +62,7 @@ def test_nothing_planted_gives_nothing():
 
 
 def test_pooling_exponentials_first_manufactures_a_power_law():
-    trap = co.concatenate([co.combine(fitted("exponential", rate)[0], "x") for rate in (0.3, 1.0)], "both")
-    laws = co.laws([trap], co.document_weights(len(trap.chance), 60, 0))
+    laws = planted.trap(WINDOW, 60, 0)
     assert laws.calls() == ["power"] and laws.lead[0, 0] > 10
 
 

@@ -1,16 +1,26 @@
 """Ranks, classes, adjectives, dependencies and the page's measurements, on texts with known answers."""
 
+import re
+
+import matplotlib
+import matplotlib.pyplot
 import numpy as np
 import pytest
 
 from agf_core.analysis import followers, planted
 from agf_core.analysis import following_words as fw
+from agf_core.analysis import following_words_figures as draw
+from agf_core.analysis import following_words_prose as prose
 from agf_core.sources import Text, generate
+
+matplotlib.use("Agg")
 
 
 @pytest.fixture(scope="module")
 def text():
-    return generate(tokens=120_000, documents=60, exponent=1.0, max_gap=40, seed=2)
+    return generate(
+        tokens=100_000, documents=50, exponent=1.0, max_gap=40, triggers=6, trigger_share=0.04, chance=0.9, seed=2
+    )
 
 
 def test_an_absent_or_rare_word_says_how_often_and_names_near_ones(text):
@@ -71,35 +81,78 @@ def test_dependencies_find_two_regimes():
     assert found.table["two_geometric"].sum() == pytest.approx(found.number, rel=0.01)
 
 
-def test_operating_characteristics_have_the_words_number():
-    table = planted.operate(80, 10, 0.5, 10, 1, 0)
-    assert table["occurrences"].unique().tolist() == [80, planted.MANY]
+SMALL = fw.Size(resamples=8, trials=6, breaks=4, adjectives=10, texts=1, tokens=40_000)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Sizes at which a page takes a second."""
+    monkeypatch.setitem(fw.SIZES, "smoke", SMALL)
+    monkeypatch.setattr(planted, "MANY", 200)
+    monkeypatch.setattr(planted, "TRAP", (0.3, 1.0))
+    monkeypatch.setattr(planted, "PLANTED", (("power", 1.0), ("exponential", 0.5)))
+
+
+def numbers_in(sentences):
+    return [float(n.replace(",", "")) for n in re.findall(r"\d[\d,]*\.?\d*", sentences)]
+
+
+def test_operating_characteristics_have_the_words_number(small):
+    table = planted.operate(40, 10, 0.5, 10, 1, 0)
+    assert table["occurrences"].unique().tolist() == [40, planted.MANY]
     assert np.allclose(table[["right", "wrong", "undecided"]].sum(axis=1), 1)
-    few, many = (table[table["occurrences"] == n]["half_width"].median() for n in (80, planted.MANY))
+    few, many = (table[table["occurrences"] == n]["half_width"].median() for n in (40, planted.MANY))
     assert many < few
 
 
-def test_a_page_on_a_small_tagged_text_is_whole(text, monkeypatch):
-    small = fw.Size(8, 6, 4, 6, 1)
-    monkeypatch.setitem(fw.SIZES, "smoke", small)
-    monkeypatch.setattr(planted, "MANY", 300)
-    monkeypatch.setattr(planted, "PLANTED", (("power", 1.0), ("exponential", 0.5)))
+def test_a_page_on_a_tagged_text_is_whole(text, small):
     page = fw.measure(text, "Beautiful", 10, "smoke", 0)
     assert page.word == "beautiful" and page.count == text.tokens.count("beautiful")
-    assert page.classes is not None and page.used <= page.count and page.size == small
+    assert page.classes is not None and page.pooled is not None and page.used <= page.count and page.size == SMALL
     assert page.calibration.table["law"].tolist() == ["power", "exponential", "none"]
+    short = prose.in_short(page).format(**prose.numbers(page))
+    assert f"occurs **{page.count:,}** times" in short and f"{page.pooled.exponent:.2f}" in short
+    assert page.count in numbers_in(prose.distance(page)) or page.used in numbers_in(prose.distance(page))
+    assert prose.pooled(page.pooled) and prose.trap(page) and prose.meaning(page).startswith("- ")
+    for name in ("by_rank", "by_distance", "calibration", "operating"):
+        whole(*getattr(draw, name)(page))
+    whole(*draw.by_class(page.classes))
+    whole(*draw.exponents(page.pooled))
+    whole(*draw.pooled_first(page, page.pooled))
+    if page.dependencies is not None:
+        whole(*draw.dependency_distances(page.dependencies))
+        assert f"{page.dependencies.number:,}" in prose.dependency(page.dependencies)
 
 
-def test_a_page_without_tags_says_what_is_left_out(text, monkeypatch):
-    monkeypatch.setitem(fw.SIZES, "smoke", fw.Size(8, 6, 4, 6, 1))
-    monkeypatch.setattr(planted, "MANY", 300)
-    monkeypatch.setattr(planted, "PLANTED", (("power", 1.0), ("exponential", 0.5)))
+def whole(fig, table):
+    """A figure with labelled axes, and a legend somewhere, and a table behind it."""
+    assert len(table) and fig.axes and all(ax.get_xlabel() or ax is not fig.axes[-1] for ax in fig.axes)
+    assert any(ax.get_legend() for ax in fig.axes)
+    fig.canvas.draw()
+    matplotlib.pyplot.close(fig)
+
+
+def test_a_page_without_tags_says_what_is_left_out(text, small, monkeypatch):
     monkeypatch.setattr(fw, "guess_tags", lambda text: None)
     monkeypatch.setattr(fw, "dependency_distances", lambda: None)
-    plain = Text(text.tokens, None, text.sentences, text.documents, "s", "l")
+    plain = Text(text.tokens, None, text.sentences, text.documents, "s", "l", note="brown could not be had")
     page = fw.measure(plain, "beautiful", 10, "smoke", 0)
     assert page.classes is None and page.pooled is None and page.dependencies is None
     assert set(page.left_out) == {"classes", "pooled", "dependencies"}
+    short = prose.in_short(page).format(**prose.numbers(page))
+    assert short.startswith("*brown could not be had") and "adjectives" not in short
+    assert "Grammar" not in prose.meaning(page)
+
+
+def test_a_word_that_is_nearly_absent_still_gives_a_coherent_page(text, small, monkeypatch):
+    monkeypatch.setattr(fw, "dependency_distances", lambda: None)
+    counts = text.counts
+    rare = text.vocabulary[0][int(np.flatnonzero(counts == fw.FEWEST)[0])]
+    page = fw.measure(text, rare, 10, "smoke", 0)
+    assert page.count == fw.FEWEST and page.distance.calls() == ["undecided"]
+    assert "cannot name its law" in prose.what_it_can_show(page)
+    assert "undecided" in prose.distance(page) and prose.rank(page)
+    whole(*draw.by_distance(page))
 
 
 def test_unknown_profile_lists_the_choices(text):
