@@ -14,6 +14,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +82,13 @@ def memory(names: list[str], lengths: Iterable[int], on: str = "cpu") -> pd.Data
                 continue
             tensors = inputs(length, on)
             # Made inside: a bias that is written out is part of the price.
-            peak = peak_memory(lambda name=name, x=tensors: one_pass(name, x, training=True)(), on)
+            peak = peak_memory(partial(_whole_step, name, tensors), on)
             rows.append((length, name, peak - 3 * tensors[0].numel() * 4 / 2**20))
     return pd.DataFrame(rows, columns=["length", "name", "mb"])
+
+
+def _whole_step(name: str, tensors: list[torch.Tensor]) -> None:
+    one_pass(name, tensors, training=True)()
 
 
 def errors(lengths: Iterable[int], heads: int = 2) -> pd.DataFrame:
@@ -155,7 +160,7 @@ def measure(lengths: list[int], rounds: int, names: Iterable[str] = tuple(NAMES)
         "times": times(good, lengths, rounds, on),
         "memory": memory(good, lengths, on),
         "errors": errors([n for n in lengths if n <= 1024]),
-        "targets": targets(rounds, min(2048, max(lengths)), long) if on == "cpu" else pd.DataFrame(),
+        "targets": targets(rounds, min(2048, max(lengths)), long),
     }
     return {
         "device": device(),
@@ -183,6 +188,28 @@ def stored(on: str = "cpu") -> dict[str, Any] | None:
     """The reference run kept with the library, or None."""
     path = data_path("bench", STORED.format(device=on))
     return json.loads(path.read_text(encoding="utf8")) if path.is_file() else None
+
+
+def in_words(result: dict[str, Any], where: str) -> str:
+    """The targets as a sentence or two, from the figures alone."""
+    value = {row["target"]: row["value"] for row in result["targets"]}
+    met = sum(row["value"] <= row["limit"] for row in result["targets"])
+    text = (
+        f"{where} ({result['processor']}, {result['threads']} threads), at N = {min(2048, _longest(result))}: with a "
+        f"trained power field, attention takes {value['C1']:.2f} × the time of attention without any field forwards, "
+        f"and {value['C3']:.2f} × forwards and backwards with every gradient. A bias that is written out and learned "
+        f"takes {value['C3'] / value['C3 dense']:.1f} ×. "
+    )
+    if "C4" in value and np.isfinite(value["C4"]):
+        text += f"At the longest text the pass took {value['C4']:.0f} MB beside its gradients. "
+    text += f"{met} of {len(result['targets'])} targets are met."
+    if result["load"] and result["load"] > BUSY:
+        text += f" Other work kept {result['load']:.1f} cores busy meanwhile, which lengthens these times unevenly."
+    return text
+
+
+def _longest(result: dict[str, Any]) -> int:
+    return max(row["length"] for row in result["times"])
 
 
 def report(result: dict[str, Any]) -> str:
