@@ -22,6 +22,7 @@ LEVEL = 0.95
 ROUNDING = 1e-10
 # A spread below this fraction of the level is rounding: the series is constant.
 CONSTANT = 1e-12
+CHUNK = 500
 
 
 def fit_curve(
@@ -80,7 +81,8 @@ def fit_curves(
     x, y, sigma, bad = check_curves(x, y, law, sigma, space=space, asymptote=asymptote, strict=False)
     good = np.array([b is None for b in bad])
     problem = _problem(x, y, law, sigma, good, space == "log", asymptote)
-    theta, square, converged = _best(problem)
+    parts = [_best(problem.take(chunk)) for chunk in _chunks(np.arange(len(y)))]
+    theta, square, converged = (np.concatenate(part) for part in zip(*parts, strict=True))
     total, level = _spread(problem)
     constant = total <= CONSTANT**2 * level
     freedom = len(x) - problem.size
@@ -94,9 +96,8 @@ def fit_curves(
         low[exact] = high[exact] = h[exact]
         todo = np.flatnonzero(good & ~constant & ~exact)
         reach = quantile * np.sqrt(np.maximum(np.einsum("sja,sab,sjb->sj", gradient, covariance, gradient), 0.0))
-        if len(todo):
-            rise = quantile**2 * variance[todo]
-            low[todo], high[todo] = profile(problem.take(todo), theta[todo], square[todo], rise, reach[todo])
+        for s in _chunks(todo):
+            low[s], high[s] = profile(problem.take(s), theta[s], square[s], quantile**2 * variance[s], reach[s])
     with np.errstate(invalid="ignore", divide="ignore"):
         r2 = np.where(constant, np.nan, 1 - square / total)
         aicc = _aicc(np.maximum(square, ROUNDING**2 * total), len(x), problem.size, absolute_sigma)
@@ -112,6 +113,11 @@ def fit_curves(
     return CurveFits(
         law, params, lows, highs, r2, aicc, len(x), space, square, flags, problem, theta, covariance, quantile
     )
+
+
+def _chunks(series: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """At most CHUNK series at a time: a batch of tens of thousands would need gigabytes and be no faster."""
+    return [series[i : i + CHUNK] for i in range(0, len(series), CHUNK)]
 
 
 def _problem(

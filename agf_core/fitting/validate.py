@@ -83,5 +83,3 @@ def _unfittable(y: Array, space: str) -> str | None:
             f"space='linear', or count data with fit_counts"
         )
     return None
-
-

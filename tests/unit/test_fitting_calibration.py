@@ -1,0 +1,78 @@
+"""The appendix `calibration` in smoke: its tables say what the page says they do."""
+
+import matplotlib
+import numpy as np
+import pytest
+
+from agf_core.analysis import calibration as known
+from agf_core.analysis import calibration_figures as draw
+
+matplotlib.use("Agg")
+
+
+def test_published_answers_come_back():
+    planets, slope, force = known.kepler()
+    assert len(planets) == 8 and slope.value == pytest.approx(1.49977, abs=2e-5) and abs(force.value - 2) < 1e-3
+    savings = known.savings().set_index(["law", "series"])
+    power = savings.loc["power"]
+    assert (power["decay"] - power["reference_decay"]).abs().max() < 5.1e-4
+    assert (savings["r2"] - savings["reference_r2"]).abs().max() < 5.1e-3
+    assert savings.loc["exponential"]["best"].to_dict() == {
+        "Ebbinghaus": False, "Mack": False, "Seitz": False, "Dros": True
+    }  # fmt: skip
+
+
+def test_mixture_is_exact():
+    table, fit, wanted = known.mixture("smoke", 0)
+    assert {k: fit.params[k] for k in wanted} == pytest.approx(wanted, rel=1e-6)
+    np.testing.assert_allclose(table["predicted"], table["mean"], rtol=0.05)
+
+
+def test_coverage_and_counts_are_near_what_they_promise():
+    table = known.coverage("smoke", 0)
+    assert set(table["law"]) == set(known.PLANTED) and (table["low"] <= 0.95).all() and table["coverage"].min() > 0.88
+    counts = known.counts("smoke", 0)
+    assert (counts["mean"] - counts["exponent"]).abs().max() < 0.1
+
+
+def test_choice_rows_are_shares():
+    table = known.choice("smoke", 0)
+    assert table.groupby(["noise", "planted"])["share"].sum().to_numpy() == pytest.approx(1.0)
+    least = table[(table["noise"] == 0.05) & (table["planted"] == table["chosen"])]["share"]
+    assert least.min() > 0.8
+
+
+def test_both_traps_are_shown():
+    _, verdicts = known.averaging("smoke", 0)
+    assert verdicts["power"][0] == 1 and verdicts["exponential"][1] > 0.95
+    _, careless, careful = known.careless()
+    assert (careless.params["exponent"], careless.r2) == pytest.approx((0.30, 0.98), abs=0.005)
+    assert careful.params["exponent"] == 0.0
+
+
+def test_gravity_tells_planted_fields_apart():
+    table = known.gravity("smoke", 0)
+    best = table[table["best"]].drop_duplicates(["planted", "error"]).set_index(["planted", "error"])
+    for planted in ("power", "exponential"):
+        assert (best.loc[planted, "law"] == planted).all()
+        assert best.loc[planted, "estimate"].to_numpy() == pytest.approx(best.loc[planted, "value"].to_numpy(), rel=0.1)
+    assert table[table["planted"] == "uniform"]["estimate"].abs().max() < 0.01
+    assert "token types" in known.trap("smoke", 0)
+
+
+def test_unknown_profile_lists_the_choices():
+    with pytest.raises(ValueError, match=r"unknown profile 'gpu'.*smoke, cpu, full"):
+        known.coverage("gpu", 0)
+
+
+def test_every_figure_draws_what_it_returns():
+    uniform, careless, _ = known.careless()
+    drawn = [
+        draw.draw_kepler(known.kepler()[0]), draw.draw_savings(known.savings()),
+        draw.draw_mixture(known.mixture("smoke", 0)[0]), draw.draw_coverage(known.coverage("smoke", 0)),
+        draw.draw_choice(known.choice("smoke", 0)), draw.draw_averaging(known.averaging("smoke", 0)[0]),
+        draw.draw_gravity(known.gravity("smoke", 0)), draw.draw_careless(uniform, careless),
+    ]  # fmt: skip
+    for figure, table in drawn:
+        assert figure.axes and len(table)
+    matplotlib.pyplot.close("all")
