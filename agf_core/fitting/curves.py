@@ -104,8 +104,9 @@ def fit_curves(
     aicc = np.where(constant, np.nan, aicc)
     params, lows, highs = _written(problem, h, low, high)
     _blank_constant(params, lows, highs, constant, y.mean(axis=1))
-    for values in (*params.values(), *lows.values(), *highs.values(), r2, aicc, square):
+    for values in (*params.values(), *lows.values(), *highs.values(), r2, aicc, square, theta):
         values[~good] = np.nan
+    theta[constant & (y.mean(axis=1) <= 0)] = np.nan  # no positive amplitude passes there: no curve to predict from
     flags = tuple(
         (reason,) if reason is not None else _flags(problem, theta[s], bool(converged[s]), bool(constant[s]))
         for s, reason in enumerate(bad)

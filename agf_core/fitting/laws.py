@@ -66,7 +66,10 @@ class CurveLaw:
 
 
 def _exp(h: Array, log_mean: float) -> Array:
-    return np.exp(np.clip(h, -700, 700))
+    # A limiting law's amplitude may be beyond any float: it is then infinite (or zero), and flagged as at an edge.
+    with np.errstate(over="ignore", under="ignore"):
+        value: Array = np.exp(h)
+    return value
 
 
 def _same(h: Array, log_mean: float) -> Array:
@@ -74,11 +77,16 @@ def _same(h: Array, log_mean: float) -> Array:
 
 
 def _times_mean(h: Array, log_mean: float) -> Array:
-    return np.exp(np.clip(h + log_mean, -700, 700))
+    return _exp(h + log_mean, log_mean)
 
 
 def _per_mean(h: Array, log_mean: float) -> Array:
     return h * np.exp(-log_mean)
+
+
+def _inverse(h: Array, log_mean: float) -> Array:
+    with np.errstate(over="ignore", divide="ignore"):
+        return np.where(h > 0, np.exp(log_mean) / np.maximum(h, 0.0), INF)
 
 
 def _amplitude(value: Callable[[Array, float], Array]) -> Readout:
@@ -217,8 +225,7 @@ LAWS: dict[str, CurveLaw] = {
             readouts=(
                 _amplitude(lambda th, m: th[0] + th[1] * m + th[2]),
                 _EXPONENT,
-                Readout("cutoff", lambda th, m: th[2],
-                        lambda h, m: np.exp(m) / np.maximum(h, 1e-300), (INF, 0.0)),
+                Readout("cutoff", lambda th, m: th[2], _inverse, (INF, 0.0)),
             ),
             lower=(-INF, 0.0), upper=(INF, INF),
         ),

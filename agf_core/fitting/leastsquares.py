@@ -62,6 +62,11 @@ class Problem:
         jac[:, parts] = 1.0 / total
         return np.log(total), jac
 
+    def curve(self, x: Array, theta: Array) -> Array:
+        """The curves of theta (T, p) at x (m,), in units of y: (T, m). Exact where an amplitude would overflow."""
+        fitted, _ = replace(self, u=x * np.exp(-self.log_mean)).model(theta)
+        return np.exp(fitted) if self.log_space else fitted
+
     def bounds(self) -> tuple[Array, Array]:
         """Box of the coordinates, (p,) each. In log space the asymptote is a floor: not below zero."""
         lower, upper = [-np.inf, *self.law.lower], [np.inf, *self.law.upper]
@@ -196,12 +201,13 @@ def starts(problem: Problem, count: int) -> Array:
         log_y, weight = _logarithms(problem, floor)
         gram = (weight @ pairs).reshape(-1, len(grid), 1 + q, 1 + q)
         moment = np.einsum("sn,gan->sga", weight * log_y, design)
-        gram = gram + 1e-10 * np.einsum("sgaa->sg", gram)[..., None, None] * np.eye(1 + q)
+        ridge = 1e-10 * np.einsum("sgaa->sg", gram) + 1e-280  # never singular, even if every weight is zero
+        gram = gram + ridge[..., None, None] * np.eye(1 + q)
         theta = np.linalg.solve(gram, moment[..., None])[..., 0]
         theta[..., 1:] = np.clip(theta[..., 1:], low[1 : 1 + q], high[1 : 1 + q])
         # The level again, since clipping the coefficients moves the curve.
         curve = np.einsum("sga,gan->sgn", theta[..., 1:], basis)
-        theta[..., 0] = ((log_y[:, None] - curve) * weight[:, None]).sum(-1) / weight.sum(-1)[:, None]
+        theta[..., 0] = ((log_y[:, None] - curve) * weight[:, None]).sum(-1) / (weight.sum(-1)[:, None] + 1e-280)
         parts = [theta]
         if law.slope:
             parts.append(np.broadcast_to(grid[None, :, None], (*theta.shape[:2], 1)))

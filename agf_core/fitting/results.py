@@ -100,24 +100,22 @@ class CurveFit(Result):
     n: int
     space: str
     rss: float
-    flags: tuple[str, ...] = ()
-    problem: Problem | None = field(default=None, compare=False)
-    theta: Array | None = field(default=None, compare=False)
-    covariance: Array | None = field(default=None, compare=False)
-    quantile: float = field(default=math.nan, compare=False)
+    flags: tuple[str, ...]
+    # What the numbers above were read from: the data, the fitted coordinates (p,), their covariance (p, p), and the
+    # quantile of the intervals.
+    problem: Problem = field(compare=False)
+    theta: Array = field(compare=False)
+    covariance: Array = field(compare=False)
+    quantile: float = field(compare=False)
 
     def predict(self, x: ArrayLike) -> Array:
         """The fitted curve at x (any shape), in units of y."""
         points = np.asarray(x, dtype=float)
-        values = {k: v for k, v in self.params.items() if k != "asymptote"}
-        curve: Array = LAWS[self.law].evaluate(points, **values)
-        return curve + self.params.get("asymptote", 0.0)
+        return self.problem.curve(points.ravel(), self.theta[None])[0].reshape(points.shape)
 
     def band(self, x: ArrayLike) -> tuple[Array, Array]:
         """95 % band of the fitted *curve* (not of new points) at x (m,), by linearisation in the fitted space."""
         points = np.asarray(x, dtype=float)
-        if self.problem is None or self.theta is None or self.covariance is None:
-            return np.full(points.shape, np.nan), np.full(points.shape, np.nan)
         at = replace(self.problem, u=points / np.exp(self.problem.log_mean))
         fitted, jac = at.model(self.theta[None])
         half = self.quantile * np.sqrt(np.einsum("an,ab,bn->n", jac[0], self.covariance, jac[0]))
@@ -129,8 +127,6 @@ class CurveFit(Result):
         import matplotlib.pyplot as plt
 
         ax = ax if ax is not None else plt.subplots()[1]
-        if self.problem is None:
-            raise ValueError("this fit carries no data to plot (it was read back or flagged as not fitted)")
         x = self.problem.u * np.exp(self.problem.log_mean)
         y = np.exp(self.problem.y[0]) if self.space == "log" else self.problem.y[0]
         positive = x[x > 0]
@@ -198,10 +194,7 @@ class CurveFits:
 
     def predict(self, x: ArrayLike) -> Array:
         """The fitted curves at x (m,): (S, m), in units of y."""
-        points = np.asarray(x, dtype=float)
-        values = {k: v[:, None] for k, v in self.params.items() if k != "asymptote"}
-        curve: Array = LAWS[self.law].evaluate(points[None], **values)
-        return curve + (self.params["asymptote"][:, None] if "asymptote" in self.params else 0.0)
+        return self.problem.curve(np.asarray(x, dtype=float), self.theta)
 
     def to_frame(self) -> pd.DataFrame:
         """One row per series: each parameter with its interval, r2, aicc, flags joined by '; '."""

@@ -196,6 +196,25 @@ def test_too_few_points_for_aicc_is_flagged_and_ranked_last():
 def test_estimates_at_an_edge_are_flagged():
     fit = fit_curve(X, noisy("exponential", 0.001), "shifted_power")
     assert not fit.ok and "edge" in fit.flags[0]
+    grows = fit_curve(X, X**0.5, "lognormal")  # its limit: the amplitude overflows, the curve does not
+    assert "edge" in grows.flags[0] and grows.params["amplitude"] == np.inf and json.loads(grows.to_json())
+    np.testing.assert_allclose(grows.predict(X), X**0.5, rtol=1e-3)
+    assert fit_curve(X, X**0.5, "power_cutoff").params["cutoff"] > 1e6
+
+
+@pytest.mark.parametrize("law", list(TRUTH))
+def test_prediction_is_the_written_law(law):
+    fit = fit_curve(X, noisy(law, 0.1), law, asymptote=law == "power")
+    written = {k: v for k, v in fit.params.items() if k != "asymptote"}
+    by_hand = LAWS[law].evaluate(X, **written) + fit.params.get("asymptote", 0.0)
+    np.testing.assert_allclose(fit.predict(X), by_hand, rtol=1e-9)
+    assert fit.predict(3.0).shape == () and fit.predict(np.ones((2, 3))).shape == (2, 3)
+
+
+@pytest.mark.parametrize("value", [0.0, -3.0])
+def test_constant_series_at_or_below_zero_are_flagged(value):
+    for law in TRUTH:
+        assert "constant" in fit_curve(X, np.full(100, value), law, space="linear").flags[0]
 
 
 def test_holdout_prefers_the_law_that_extrapolates():
