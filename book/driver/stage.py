@@ -90,6 +90,8 @@ def executed_page(notebook: dict[str, Any], page: str, notices: Iterable[str]) -
             elif not record:
                 outputs.append(output)
         own = {"outputs": outputs} if cell["cell_type"] == "code" else {}
+        if own and not {"parameters", "injected-parameters"} & set(tags):
+            tags = [*tags, "hide-input"]  # a reader sees results first, and the code at a click
         cells += [{**cell, **own, "metadata": {"tags": tags}}, *shown]
     at = next((i for i, c in enumerate(cells) if re.search(r"^# ", source(c), re.MULTILINE)), -1) + 1
     cells[at:at] = [markdown(text) for text in notices]

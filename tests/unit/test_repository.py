@@ -100,7 +100,7 @@ def test_notebooks_are_tracked_clean_and_follow_the_house(path):
     assert max(len(c["source"]) for c in code) <= 25, "computation belongs in agf_core, with a test"
     [parameters] = [c for c in code if "parameters" in c["metadata"].get("tags", [])]
     declared = [n.target.id for n in ast.parse("".join(parameters["source"])).body]  # every line is annotated
-    assert {"profile", "seed"} <= set(declared) <= set(KNOWN)
+    assert {"profile"} <= set(declared) <= set(KNOWN)
     seconds = notebook["metadata"]["agf_core"]["seconds"]
     assert set(seconds) == {"smoke", "cpu", "full"}
     prose = "\n".join("".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "markdown")
