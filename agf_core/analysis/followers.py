@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy import stats
 
 from agf_core.analysis.collocation import INTERVAL, document_weights, quantile
 from agf_core.figures import Estimate
@@ -33,7 +34,7 @@ class Ranks:
     """Frequency by rank of the words within `span` after the word. table: rank, count, low, high, chance(_low, _high).
 
     exponent: of P(rank) ∝ rank^-k by maximum likelihood; chance_exponent and chance_kinds: the same from as many
-    random positions of the same documents; p: two-sided, share of chance draws at least as far out.
+    random positions of the same documents; p: two-sided, from the spread of the chance draws.
     """
 
     span: int
@@ -70,7 +71,8 @@ def ranks(text: Text, word: str, span: int, resamples: int, seed: int) -> Ranks:
     width = len(kinds)
     band, chance_band = _by_rank(drawn, width), _by_rank(chance, width)
     observed, chance_k = rank_exponent(counts), np.array([rank_exponent(c) for c in chance])
-    side = min((chance_k >= observed).mean(), (chance_k <= observed).mean())
+    spread = max(float(np.nanstd(chance_k, ddof=1)), 1e-6)
+    p = 2 * stats.norm.sf(abs(observed - np.nanmean(chance_k)) / spread)  # few draws: their tails are taken as normal
     order = np.argsort(-counts, kind="stable")
     table = pd.DataFrame({
         "rank": np.arange(1, width + 1), "word": [types[kinds[i]] for i in order], "count": counts[order],
@@ -81,7 +83,7 @@ def ranks(text: Text, word: str, span: int, resamples: int, seed: int) -> Ranks:
         span, table, estimate(observed, [rank_exponent(d[d > 0]) for d in drawn]),
         estimate(float(np.median(chance_k)), chance_k), width,
         estimate(float(np.median([len(c) for c in chance])), [len(c) for c in chance]),
-        min(1.0, 2 * max(side, 1 / (resamples + 1))), list(zip(table["word"][:8], table["count"][:8].astype(int))),
+        float(p), list(zip(table["word"][:8], table["count"][:8].astype(int))),
     )  # fmt: skip
 
 
@@ -92,7 +94,7 @@ def rank_exponent(counts: Array) -> float:
         return float("nan")
     rank = np.arange(1, len(counts) + 1)
     fit = fit_counts(rank, "power", xmin=1, xmax=len(counts), weights=counts, intervals=False)
-    return fit.params["exponent"]
+    return max(0.0, fit.params["exponent"])
 
 
 def _stack(samples: list[Array], width: int) -> Array:

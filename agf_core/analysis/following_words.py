@@ -22,6 +22,8 @@ from agf_core.sources import Text, dependency_distances, guess_tags
 
 FEWEST = 5  # occurrences below which nothing at all can be said
 PUBLIC_BREAK = (4, 5)  # words, in 20 languages: Petrini & Ferrer-i-Cancho, arXiv 2211.14620
+FEW_DOCUMENTS = 30  # below this, blocks of the text stand for documents
+BLOCK = 1000  # tokens
 ADJECTIVE_MINIMUM = 100  # occurrences for a word of its own in the section on all adjectives
 
 
@@ -60,6 +62,20 @@ def require(text: Text, word: str) -> int:
     )
 
 
+def in_blocks(text: Text) -> Text:
+    """The text cut at sentences into blocks of about `BLOCK` tokens, which then stand for its documents.
+
+    Resampling and cross-fitting need many documents; a book or a play is one.
+    """
+    inner = [
+        np.arange(start, start + length - BLOCK // 2, BLOCK)
+        for start, length in zip(text.documents, text.document_lengths)
+    ]
+    wanted = np.union1d(text.documents, np.concatenate([np.asarray(b, dtype=np.int64) for b in inner]))
+    cuts = text.sentences[np.searchsorted(text.sentences, wanted, side="right") - 1]
+    return replace(text, documents=np.unique(cuts), document_names=())
+
+
 def adjectives(text: Text, most: int) -> list[str]:
     """Types with `ADJECTIVE_MINIMUM` occurrences, most of them tagged ADJ; the `most` commonest."""
     types, codes = text.vocabulary
@@ -90,6 +106,8 @@ class Pooled:
 
 def pool(text: Text, words: list[str], window: int, resamples: int, seed: int) -> Pooled | None:
     """Collocation laws of `words`, then their pool; None where fewer than three words are eligible."""
+    if len(words) < 3:
+        return None
     weights = co.document_weights(len(text.documents), resamples, seed)
     items = [co.collocation(text, word, window, seed) for word in words]
     fitted = co.laws(items, weights)
@@ -187,6 +205,12 @@ def measure(text: Text, word: str, window: int, profile: str, seed: int) -> Page
     if text.tags is None and (guess := guess_tags(text)) is not None:
         text = replace(text, tags=guess.tags)
         left_out["tags"] = f"This text has no tags; {guess.note}."
+    if len(text.documents) < FEW_DOCUMENTS:
+        left_out["documents"] = (
+            f"This text has {len(text.documents)} document(s), too few to resample: blocks of about {BLOCK:,} tokens "
+            "stand for documents."
+        )
+        text = in_blocks(text)
     calibration = planted.calibrate(min(len(text), size.tokens), len(text.documents), window, size.trials, seed)
     item = co.collocation(text, word, window, seed)
     distance = co.laws([item], co.document_weights(len(text.documents), size.resamples, seed))
@@ -200,8 +224,8 @@ def measure(text: Text, word: str, window: int, profile: str, seed: int) -> Page
         pooled = pool(text, words, window, size.resamples, seed)
         if pooled is None:
             left_out["pooled"] = (
-                f"Left out: only {len(words)} adjectives occur {ADJECTIVE_MINIMUM} times or more in this text, "
-                "and fewer than three of them have company that can be told from chance."
+                f"Left out: {len(words)} adjectives occur {ADJECTIVE_MINIMUM} times or more in this text, and too few "
+                "of them have company that can be told from chance."
             )
     tree = dependencies(size.breaks, seed)
     if tree is None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 import numpy as np
 
 from agf_core.analysis import collocation as co
-from agf_core.analysis.followers import estimate
 from agf_core.analysis.following_words import PUBLIC_BREAK, Dependencies, Page, Pooled
 from agf_core.figures import Estimate, Number
 
@@ -19,12 +18,20 @@ CLASSES = {
     "DET": "a determiner", "ADP": "a preposition", "NUM": "a numeral", "CONJ": "a conjunction", "PRT": "a particle",
     "X": "something unclassified", ".": "a punctuation mark",
 }  # fmt: skip
+HUNDRED = 100  # occurrences: the unit of excess
 
 
 def nearest(laws: co.Laws, index: int = 0) -> Estimate:
     """Excess partners per hundred occurrences at distance one."""
-    value, low, high = (float(100 * a[index, 0]) for a in (laws.y, laws.low, laws.high))
+    value, low, high = (float(HUNDRED * a[index, 0]) for a in (laws.y, laws.low, laws.high))
     return Estimate(value, low, high)
+
+
+def in_window(laws: co.Laws, index: int = 0) -> Estimate:
+    """Excess partners per hundred occurrences in the whole window."""
+    value = float(HUNDRED * laws.y[index].sum())
+    error = float(HUNDRED * np.sqrt((laws.sigma[index] ** 2).sum()))
+    return Estimate(value, value - 1.96 * error, value + 1.96 * error)
 
 
 def exponent(laws: co.Laws, index: int = 0) -> Estimate:
@@ -37,15 +44,15 @@ def numbers(page: Page) -> dict[str, Number]:
     """What the short answer says, by name, for other pages to quote."""
     found: dict[str, Number] = {
         "corpus_name": page.text.name, "word_name": page.word, "occurrences": page.count, "usable": page.used,
-        "window_tokens": page.in_window.span, "rank_exponent": page.next_word.exponent,
-        "chance_rank_exponent": page.next_word.chance_exponent, "nearest": nearest(page.distance),
-        "call": page.distance.calls()[0],
+        "rank_exponent": page.next_word.exponent, "chance_rank_exponent": page.next_word.chance_exponent,
+        "nearest": nearest(page.distance), "call": page.distance.calls()[0],
     }  # fmt: skip
     if page.pooled is not None:
         p = page.pooled
         found |= {
             "adjectives": p.words, "eligible": p.eligible, "exponent": p.exponent, "power_leads": p.power_leads,
             "called_power": p.calls["power"], "called_exponential": p.calls["exponential"],
+            "called_undecided": p.calls["undecided"], "first_call": p.first.calls()[0],
             "pooled_first": exponent(p.first),
         }  # fmt: skip
     if page.dependencies is not None:
@@ -54,22 +61,22 @@ def numbers(page: Page) -> dict[str, Number]:
 
 
 def in_short(page: Page) -> str:
-    """The first paragraph: a template for `numbers`."""
-    parts = ["“{word_name}” occurs **{occurrences:,}** times in {corpus_name}."]
-    if page.text.note:
-        parts.insert(0, f"*{page.text.note}.*\n\n")
-    same = "more steeply or less than" if page.next_word.differs else "as"
-    parts.append(
-        f"By **rank**, its followers fall {same} tokens at random places do: exponent {{rank_exponent:.2f}}, "
-        f"against "
-        "{chance_rank_exponent:.2f} by chance."
-    )
+    """The short answer: a template for `numbers`."""
+    falls = "otherwise than" if page.next_word.differs else "just as"
+    parts = [
+        "“{word_name}” occurs **{occurrences:,}** times in {corpus_name}.",
+        f"By **rank**, its followers fall {falls} tokens at random places do: exponent {{rank_exponent:.2f}}, by "
+        "chance {chance_rank_exponent:.2f}.",
+    ]
     if page.classes is not None:
         tag, ratio = _most_enriched(page)
-        parts.append(f"By **class**, the next token is {CLASSES[tag]} {ratio:.1f} times as often as chance has it.")
+        parts.append(
+            f"By **class**, the next token is {CLASSES[tag]} {ratio:.1f} times as often as chance has it."
+            if ratio.low > 1
+            else "By **class**, none stands next to it clearly oftener than chance has it."
+        )
     parts.append(
-        "By **distance**, it has {nearest:.1f} more partners than chance per hundred occurrences at the next "
-        "token, and "
+        "By **distance**, it has {nearest:.1f} partners more than chance per hundred occurrences at the next token; "
         + {
             "undecided": "its {usable:,} usable occurrences **cannot tell** a power law from an exponential.",
             "power": "a **power law** is called.",
@@ -78,21 +85,21 @@ def in_short(page: Page) -> str:
     )
     if page.pooled is not None:
         parts.append(
-            "Of the {adjectives} frequent **adjectives**, each asked on its own, {eligible} have company that "
-            "can be "
-            "told from chance; the median exponent is {exponent:.2f}, the power law leads in {power_leads:.0%} "
-            "of them, "
-            "but only {called_power} are called power and {called_exponential} exponential. Added up first, "
-            "they would "
-            "have claimed a law with exponent {pooled_first:.2f}."
+            "Of {adjectives} frequent **adjectives**, asked one by one, {eligible} have company that can be told from "
+            "chance. Median exponent: {exponent:.2f}; the power law leads in {power_leads:.0%} of them. Called: "
+            "power {called_power}, exponential {called_exponential}, undecided {called_undecided}. Added up first, "
+            "they would have been called *{first_call}*, with exponent {pooled_first:.2f}."
         )
     if page.dependencies is not None:
-        best = min(page.dependencies.aic, key=page.dependencies.aic.__getitem__)
-        parts.append(f"**Dependency distances** follow {LAWS[best]}, with a break at {{break_:.0f}}.")
-    return " ".join(parts)
+        best = _best(page.dependencies)
+        parts.append(f"**Dependency distances**, in a treebank, follow {LAWS[best]}; the break is at {{break_:.0f}}.")
+    notes = [f"{page.text.note}." if page.text.note else "", page.left_out.get("documents", "")]
+    head = "".join(f"*{note}*\n\n" for note in notes if note)
+    return head + "\n".join(f"- {part}" for part in parts)
 
 
 def _most_enriched(page: Page) -> tuple[str, Estimate]:
+    """The class at the next place whose ratio to chance is surest to be large."""
     assert page.classes is not None
     first = page.classes[page.classes["r"] == 1]
     row = first.loc[first["low"].idxmax()]
@@ -102,23 +109,26 @@ def _most_enriched(page: Page) -> tuple[str, Estimate]:
 
 def what_it_can_show(page: Page) -> str:
     """What the word's number of occurrences can and cannot show, from the planted trials."""
-    few = page.operating[page.operating["occurrences"] == page.used]
-    many = page.operating[page.operating["occurrences"] == page.operating["occurrences"].max()]
+    table = page.operating
+    few, many = table[table["occurrences"] == page.used], table[table["occurrences"] > page.used]
+    told = f"With **{page.used:,} occurrences** company is told from chance in {few['told'].mean():.0%} of the trials"
+    if few["fitted"].mean() < 0.5:
+        return f"{told}, and most give nothing to fit: so few occurrences show nothing about a law of distance."
     power = few[few["law"] == "power"]
-    says = "can show company and roughly how near it stays, but **cannot name its law**"
-    if few["right"].mean() >= 0.5:
-        says = "can often name the law, and show when they cannot"
-    return (
-        f"With **{page.used:,} occurrences** the right law is called in {few['right'].mean():.0%} of the "
-        f"trials, a wrong "
-        f"one in {few['wrong'].mean():.0%}; the exponent of a planted power law is known to within about "
-        f"±{power['half_width'].median():.1f}, and its interval holds the truth in "
-        f"{power['covered'].mean():.0%}. So this "
-        f"many occurrences {says}. With "
-        f"{many['occurrences'].iloc[0]:,.0f} occurrences the right law is called in {many['right'].mean():.0%}, "
-        f"a wrong one "
-        f"in {many['wrong'].mean():.0%}."
-    )
+    parts = [
+        f"{told}. The right law is called in {few['right'].mean():.0%}, a wrong one in {few['wrong'].mean():.0%}.",
+        f"The exponent of a planted power law is known to about ±{power['half_width'].median():.1f}, and its interval "
+        f"holds the truth in {power['covered'].mean():.0%}.",
+        "So this many occurrences can often name the law."
+        if few["right"].mean() >= 0.5
+        else "So this many occurrences **cannot name the law**.",
+    ]
+    if len(many):
+        parts.append(
+            f"With {many['occurrences'].iloc[0]:,} occurrences the right law is called in {many['right'].mean():.0%}, "
+            f"a wrong one in {many['wrong'].mean():.0%}."
+        )
+    return " ".join(parts)
 
 
 def rank(page: Page) -> str:
@@ -126,9 +136,10 @@ def rank(page: Page) -> str:
     out = []
     for found, where in ((page.next_word, "The next token"), (page.in_window, "The whole window")):
         says = "another law than chance" if found.differs else "no other law than chance"
+        p = f"p = {found.p:.2f}" if found.p >= 0.01 else "p < 0.01"
         out.append(
-            f"{where}: exponent {found.exponent:.2f}, by chance {found.chance_exponent:.2f} (p = {found.p:.2f}); "
-            f"{found.kinds:,} different followers, by chance {found.chance_kinds:.0f}: **{says}**."
+            f"{where}: exponent {found.exponent:.2f}, by chance {found.chance_exponent:.2f} ({p}); {found.kinds:,} "
+            f"different followers, by chance {found.chance_kinds:,.0f}: **{says}**."
         )
     words = [f"{w} ({n})" for w, n in page.next_word.top if any(c.isalnum() for c in w)][:5]
     return " ".join([*out, f"Its commonest next words: {', '.join(words) or 'none'}."])
@@ -137,26 +148,22 @@ def rank(page: Page) -> str:
 def distance(page: Page) -> str:
     """The word's excess, its laws and the call."""
     laws = page.distance
-    total = estimate(
-        100 * laws.y[0].sum(), 100 * (laws.y[0].sum() + 1.96 * np.sqrt((laws.sigma[0] ** 2).sum()) * _ENDS)
-    )
     told = "can" if laws.eligible[0] else "cannot"
-    text = (
-        f"Per hundred of the {page.used:,} occurrences with the whole window in their document there are "
-        f"{total:.1f} "
-        f"partners more than chance in the window, {nearest(laws):.1f} of them at the next token: this company "
-        f"{told} be "
-        "told from chance by the rule used for the adjectives. "
-    )
+    parts = [
+        f"{page.used:,} occurrences have the whole window in their document. Per hundred of them there are "
+        f"{in_window(laws):.1f} partners more than chance in the window, {nearest(laws):.1f} at the next token: "
+        f"this company {told} be told from chance, by the rule that the adjectives must meet, too."
+    ]
     if np.isfinite(laws.exponent[0, 0]):
-        text += (
-            f"The power law's exponent is {exponent(laws):.2f}; it leads in {laws.support()[0]:.0%} of the resamples. "
+        k = exponent(laws)
+        known = "" if co.REACH[0] < k.low and k.high < co.REACH[1] else ", in effect not determined"
+        parts.append(
+            f"Exponent of the power law: {k:.2f}{known}; it leads in {laws.support()[0]:.0%} of the resamples."
         )
-    names = ", ".join(page.partners[:6])
-    return text + f"Call: **{laws.calls()[0]}**." + (f" Strongest partners: {names}." if names else "")
-
-
-_ENDS = np.array([-1.0, 1.0])
+    parts.append(f"Call: **{laws.calls()[0]}**.")
+    if page.partners:
+        parts.append(f"Commonest partners: {', '.join(page.partners[:6])}.")
+    return " ".join(parts)
 
 
 def pooled(found: Pooled) -> str:
@@ -164,20 +171,22 @@ def pooled(found: Pooled) -> str:
     c = found.calls
     return (
         f"{found.eligible} of {found.words} adjectives have company that can be told from chance. Median exponent: "
-        f"**{found.exponent:.2f}**. The power law has the better criterion in {found.power_leads:.0%} of them and "
-        f"predicts the distances held out better in {found.held_out:.0%}; its mean lead, each word with "
-        f"parameters of its "
-        f"own, is {found.lead:.1f}. Called: power {c['power']}, exponential {c['exponential']}, undecided "
-        f"{c['undecided']}. " + _together(found)
+        f"**{found.exponent:.2f}**. The power law has the better criterion in {found.power_leads:.0%} of them, and "
+        f"predicts the distances held out better in {found.held_out:.0%}; its mean lead, each word with parameters of "
+        f"its own, is {found.lead:.1f}. Called: power {c['power']}, exponential {c['exponential']}, undecided "
+        f"{c['undecided']}. {_ahead(found)}"
     )
 
 
-def _together(found: Pooled) -> str:
-    if found.lead.low > 0:
-        return "Over all words, one at a time, the **power law** is ahead."
-    if found.lead.high < 0:
-        return "Over all words, one at a time, the **exponential** is ahead."
-    return "Over all words, one at a time, **neither law is ahead**."
+def _ahead(found: Pooled) -> str:
+    law = (
+        "the **power law**"
+        if found.lead.low > 0
+        else "the **exponential**"
+        if found.lead.high < 0
+        else "**neither law**"
+    )
+    return f"Over all words, asked one by one, {law} is ahead."
 
 
 def trap(page: Page) -> str:
@@ -185,60 +194,51 @@ def trap(page: Page) -> str:
     planted, own = page.calibration.trap, page.pooled
     assert own is not None
     return (
-        f"Generated words that each follow an exponential law, added up, are called **{planted.calls()[0]}**, "
-        f"with an "
-        f"exponent of {exponent(planted):.2f}. The adjectives of this text, added up, are called "
-        f"**{own.first.calls()[0]}**, with {exponent(own.first):.2f}. The interval is narrow and the fit is "
-        f"good; for the "
-        "generated words the conclusion is nevertheless known to be wrong. That is why this curve carries no "
-        "weight here."
+        f"Generated words that each follow an exponential law, added up, are called **{planted.calls()[0]}**, with "
+        f"exponent {exponent(planted):.2f}: a narrow interval around a wrong conclusion. The adjectives of this text, "
+        f"added up, are called **{own.first.calls()[0]}**, with exponent {exponent(own.first):.2f}. That is why the "
+        "lower curve carries no weight here."
     )
+
+
+def _best(found: Dependencies) -> str:
+    return min(found.aic, key=found.aic.__getitem__)
 
 
 def dependency(found: Dependencies) -> str:
     """Which law the dependency distances follow, and the break."""
-    best = min(found.aic, key=found.aic.__getitem__)
+    best = _best(found)
     agrees = "as the public finding has it" if best == "two_geometric" else "unlike the public finding"
     rest = "; ".join(f"{LAWS[law]} +{found.aic[law] - found.aic[best]:,.0f}" for law in found.aic if law != best)
     return (
         f"{found.number:,} dependencies in {found.sentences:,} sentences, mean distance {found.mean:.2f}. Best: "
-        f"**{LAWS[best]}**, {agrees} (Akaike criterion of the others, above it: {rest}). The break is at "
-        f"**{found.break_:.0f}**; the public finding is {PUBLIC_BREAK[0]} to {PUBLIC_BREAK[1]} words. "
-        f"Treatment: {found.treatment}."
+        f"**{LAWS[best]}**, {agrees} (corrected Akaike criterion of the others, above it: {rest}). The break is at "
+        f"**{found.break_:.0f}**; the public finding is {PUBLIC_BREAK[0]} to {PUBLIC_BREAK[1]} words. Treatment: "
+        f"{found.treatment}."
     )
 
 
 def meaning(page: Page) -> str:
     """The conclusions that this run supports, and their limits."""
-    points = []
-    if not page.next_word.differs:
-        points.append(
-            "The rank plot of the followers of this one word is no evidence for a law: chance draws the same."
-        )
-    else:
-        points.append(
-            "The followers of this word are spread otherwise than chance; ranks know nothing of distance, though."
-        )
-    if page.distance.calls()[0] == "undecided":
-        points.append("Whether this word's company falls as a power or as an exponential, its occurrences cannot tell.")
-    else:
-        points.append(
-            f"For this word the {page.distance.calls()[0]} law is called, by a rule whose error rates stand above."
-        )
+    call = page.distance.calls()[0]
+    points = [
+        "The followers of this word are spread otherwise than chance; but ranks know nothing of distance."
+        if page.next_word.differs
+        else "The rank plot of this word's followers is no evidence for a law: random places draw the same.",
+        "Whether this word's company falls as a power or as an exponential, its occurrences cannot tell."
+        if call == "undecided"
+        else f"For this word the {call} law is called, by a rule whose error rates stand above.",
+    ]
     if page.pooled is not None:
         share = page.pooled.calls["undecided"] / page.pooled.eligible
         points.append(
-            f"{_together(page.pooled)} {share:.0%} of the adjectives are undecided, while the curve of all "
-            f"together would "
-            f"have answered “{page.pooled.first.calls()[0]}”."
+            f"{_ahead(page.pooled)} {share:.0%} of the adjectives are undecided, while the curve of all together would "
+            f"have said “{page.pooled.first.calls()[0]}”."
         )
-    if page.dependencies is not None:
-        points.append(
-            "Grammar's own distances have a scale, a break after a few words, which a pure power law has not."
-        )
+    if page.dependencies is not None and _best(page.dependencies) == "two_geometric":
+        points.append("Grammar's distances have a scale, a break after a few words, which a pure power law has not.")
     points.append(
-        "Scope: one text, one window, partners chosen by co-occurrence. Whether attention copies what language "
-        "offers is "
-        "another chapter's question, where we set the gap law of the training text."
+        "Scope: one text, one window, partners chosen by co-occurrence. Whether attention copies what language offers "
+        "is another chapter's question, where we set the gap law of the training text."
     )
     return "\n".join(f"- {point}" for point in points)

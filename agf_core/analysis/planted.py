@@ -81,8 +81,9 @@ def trap(window: int, resamples: int, seed: int) -> co.Laws:
 def operate(occurrences: int, window: int, strength: float, resamples: int, texts: int, seed: int) -> pd.DataFrame:
     """What `occurrences` (and `MANY`) of one word can show; `strength` partners per occurrence are planted.
 
-    Columns law, planted, occurrences (mean realised), trials, right, wrong, undecided (shares), half_width (median
-    half width of the 95 % interval of the planted parameter), covered (share of intervals that hold it).
+    Columns law, planted, occurrences, trials, and of the trials: right, wrong, undecided (shares), told (share whose
+    company is told from chance), fitted (share with anything to fit) and of these half_width (median half width of the
+    95 % interval of the planted parameter) and covered (share of intervals that hold it).
     """
     rows = []
     for number in sorted({occurrences, MANY}):
@@ -107,13 +108,17 @@ def _trial(fitted: co.Laws, law: str, value: float) -> dict[str, float]:
     low, high = fitted.interval("exponent" if law == "power" else "rate").T
     return {
         **_shares(fitted, law),
+        "told": float(fitted.eligible.mean()),
+        "fitted": float(np.isfinite(low).mean()),
         "half_width": float(co.quantile((high - low) / 2, 0.5)),
-        "covered": float(((low <= value) & (value <= high)).mean()),
+        "covered": float(((low <= value) & (value <= high))[np.isfinite(low)].mean())
+        if np.isfinite(low).any()
+        else 0.0,
     }
 
 
 def _shares(fitted: co.Laws, law: str) -> dict[str, float]:
     calls = np.array(fitted.calls())
-    undecided = float((calls == "undecided").mean())
-    right = float((calls == law).mean())
-    return {"right": right, "wrong": 1 - right - undecided, "undecided": undecided}
+    right, undecided = calls == law, calls == "undecided"
+    shares = {"right": right, "wrong": ~right & ~undecided, "undecided": undecided}
+    return {name: float(is_so.mean()) for name, is_so in shares.items()}

@@ -70,6 +70,14 @@ def test_adjectives_are_those_mostly_tagged_so(text):
     assert all(found == {"ADJ"} for found in tags.values())
 
 
+def test_blocks_stand_for_documents_where_there_are_few():
+    text = generate(tokens=9000, documents=2, seed=0)
+    blocks = fw.in_blocks(text)
+    assert set(text.documents) <= set(blocks.documents) <= set(text.sentences)
+    assert len(blocks.documents) in (9, 10) and np.ptp(blocks.document_lengths[:-1]) < 700
+    assert blocks.tokens == text.tokens
+
+
 def test_dependencies_find_two_regimes():
     found = fw.dependencies(6, 0)
     if found is None:
@@ -135,10 +143,12 @@ def whole(fig, table):
 def test_a_page_without_tags_says_what_is_left_out(text, small, monkeypatch):
     monkeypatch.setattr(fw, "guess_tags", lambda text: None)
     monkeypatch.setattr(fw, "dependency_distances", lambda: None)
-    plain = Text(text.tokens, None, text.sentences, text.documents, "s", "l", note="brown could not be had")
+    one = text.documents[:1]
+    plain = Text(text.tokens, None, text.sentences, one, "s", "l", note="brown could not be had")
     page = fw.measure(plain, "beautiful", 10, "smoke", 0)
     assert page.classes is None and page.pooled is None and page.dependencies is None
-    assert set(page.left_out) == {"classes", "pooled", "dependencies"}
+    assert set(page.left_out) == {"classes", "pooled", "dependencies", "documents"}
+    assert len(page.text.documents) > 50 and page.distance.low[0, 0] < page.distance.high[0, 0]
     short = prose.in_short(page).format(**prose.numbers(page))
     assert short.startswith("*brown could not be had") and "adjectives" not in short
     assert "Grammar" not in prose.meaning(page)
@@ -150,7 +160,7 @@ def test_a_word_that_is_nearly_absent_still_gives_a_coherent_page(text, small, m
     rare = text.vocabulary[0][int(np.flatnonzero(counts == fw.FEWEST)[0])]
     page = fw.measure(text, rare, 10, "smoke", 0)
     assert page.count == fw.FEWEST and page.distance.calls() == ["undecided"]
-    assert "cannot name its law" in prose.what_it_can_show(page)
+    assert "most give nothing to fit" in prose.what_it_can_show(page)
     assert "undecided" in prose.distance(page) and prose.rank(page)
     whole(*draw.by_distance(page))
 
