@@ -80,7 +80,10 @@ def _rounded(
     """Mass and totals of a law known by its survival function, made discrete by rounding."""
 
     def mass(x: Array, p: Params, discrete: bool) -> Array:
-        return log_minus(survival(x - 0.5, p), survival(x + 0.5, p)) if discrete else log_density(x, p)
+        if not discrete:
+            return log_density(x, p)
+        # Far out the difference is lost to rounding, and the density is the same to 1 part in x².
+        return np.where(x > 1e6, log_density(x, p), log_minus(survival(x - 0.5, p), survival(x + 0.5, p)))
 
     def between(a: Array, b: float, p: Params, discrete: bool) -> Array:
         half = 0.5 if discrete else 0.0
@@ -105,8 +108,8 @@ def _between_exponential(a: Array, b: float, rate: float, discrete: bool) -> Arr
     if b == INF:
         return -rate * a - np.log(-np.expm1(-rate) if discrete else rate)
     unit = -np.expm1(-rate) if discrete else rate
-    with np.errstate(divide="ignore", invalid="ignore"):
-        total = np.where(abs(rate) < 1e-12, size, -np.expm1(-rate * size) / unit)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        total = np.where(np.abs(rate * size) < 1e-12, size, -np.expm1(-rate * size) / (unit or 1.0))
         return -rate * a + np.log(np.maximum(total, 0.0))
 
 
@@ -138,7 +141,7 @@ _LOGNORMAL = _rounded(_log_survival_lognormal, _log_density_lognormal)
 # Exponents of an endless power law must exceed 1; a known end lifts that, and lets a law grow.
 _ENDLESS, _FINITE = (1.0 + 1e-7, 60.0), (-20.0, 60.0)
 _RATE, _RATE_FINITE = (1e-7, 60.0), (-60.0, 60.0)  # per mean excess
-_LOG_SCALE = (-12.0, 12.0)  # about the tail's mean log
+_LOG_SCALE = (-12.0, 45.0)  # about the tail's mean log
 _EXPONENTS = ((1.2,), (2.0,), (4.0,))
 
 

@@ -31,7 +31,12 @@ class Optimum:
 
 
 def derivatives(cost: Cost, theta: Array, step: Array) -> tuple[Array, Array]:
-    """Central differences: gradient (p,) and Hessian (p, p)."""
+    """Central differences: gradient (p,) and Hessian (p, p); not finite where the cost is infinite nearby."""
+    with np.errstate(invalid="ignore"):
+        return _differences(cost, theta, step)
+
+
+def _differences(cost: Cost, theta: Array, step: Array) -> tuple[Array, Array]:
     size = len(theta)
     gradient, hessian = np.zeros(size), np.zeros((size, size))
     here = cost(theta)

@@ -219,6 +219,16 @@ def test_a_limit_and_a_small_tail_are_flagged():
     assert any("too few to tell" in f for f in fit_counts(draw("power", 30), "power", 1).flags)
 
 
+@pytest.mark.parametrize("law", list(PARAMS))
+@pytest.mark.parametrize("xmax", [None, 10**18])
+def test_values_far_beyond_whole_floats_do_not_break_anything(law, xmax):
+    x = np.random.default_rng(0).zipf(1.3, 400)  # up to 10^17
+    fit = fit_counts(x, law, 1, xmax=xmax)
+    assert np.isfinite(fit.loglik) and 0 <= fit.ks <= 1
+    if "power" in law:
+        assert fit.params["exponent"] == pytest.approx(1.3, abs=0.05)
+
+
 def test_bootstrap_wants_whole_weights():
     with pytest.raises(ValueError, match="whole numbers of samples"):
         goodness_of_fit([1, 2, 3, 4], weights=[0.5, 1, 1, 1])
