@@ -38,6 +38,7 @@ COMMON = 1e-3  # of the text's tokens
 AGREE = 0.9
 MARGIN = 4.0
 ELIGIBLE = 3.0
+BATCH = 20_000  # series fitted at once: bounds the memory
 REACH = (-2.0, 10.0)  # exponents and rates beyond say no more than "not determined"
 CALLS = ("power", "exponential", "undecided")
 
@@ -203,6 +204,8 @@ def laws(items: Sequence[Collocation], weights: Array) -> Laws:
         predicted = _family(r[odd], excess[:, 0, odd], sigma[:, odd], law, at=r[~odd])[2]
         held_out.append((((predicted - excess[:, 0, ~odd]) / sigma[:, ~odd]) ** 2).mean(axis=1))
     low, high = np.quantile(excess[:, 1:], INTERVAL, axis=1)
+    # Where nothing was counted, nothing varies between resamples: the standard error still knows of Poisson's noise.
+    low, high = np.minimum(low, excess[:, 0] - 1.96 * sigma), np.maximum(high, excess[:, 0] + 1.96 * sigma)
     total: Array = excess.sum(axis=2)
     error = np.maximum(total[:, 1:].std(axis=1), np.sqrt((sigma**2).sum(axis=1)))
     return Laws(
@@ -237,6 +240,10 @@ def _errors(r: Array, excess: Array, items: Sequence[Collocation]) -> Array:
 
 def _family(r: Array, y: Array, sigma: Array, law: str, at: Array | None = None) -> tuple[Array, Array, Array]:
     """(AICc, exponent or rate, curve) of the better of the law without and with a floor, for each series of y."""
+    if len(y) > BATCH:
+        parts = [_family(r, y[i : i + BATCH], sigma[i : i + BATCH], law, at) for i in range(0, len(y), BATCH)]
+        aicc, value, curve = (np.concatenate(columns) for columns in zip(*parts))
+        return aicc, value, curve
     name = {"power": "exponent", "exponential": "rate"}[law]
     some = np.asarray((y > 0).any(axis=1))
     y = np.where(some[:, None], y, np.nan)  # no partner at any distance: nothing to fit, and the fit says so with nan

@@ -115,7 +115,8 @@ def _occurrences(text: Text, word: str, span: int) -> Array:
 def classes(text: Text, word: str, resamples: int, seed: int) -> pd.DataFrame:
     """Universal tags at r = 1..REACH after `word`, against their shares in the same documents; needs text.tags.
 
-    Columns r, tag, count, chance (expected count), log2 (of the ratio, half a count added to each), low, high.
+    Columns r, tag, count, chance (expected count), log2 (of the ratio, half a count added to each), low, high: the
+    wider of the resamples' interval and the exact Poisson one, since a count of none does not vary when resampled.
     """
     names, tags = text.tag_codes
     at = _occurrences(text, word, REACH)
@@ -128,6 +129,10 @@ def classes(text: Text, word: str, resamples: int, seed: int) -> pd.DataFrame:
         seen = np.bincount(document[at] * size[1] + tags[at + r], minlength=size[0] * size[1]).reshape(size)
         ratio = np.log2((weights @ seen + 0.5) / (weights @ expected + 0.5))
         low, high = np.quantile(ratio[1:], INTERVAL, axis=0)
+        count, by_chance = seen.sum(axis=0), expected.sum(axis=0) + 0.5
+        least, most = stats.chi2.ppf(0.025, 2 * count), stats.chi2.ppf(0.975, 2 * count + 2)
+        low = np.minimum(low, np.log2((np.nan_to_num(least) / 2 + 0.5) / by_chance))
+        high = np.maximum(high, np.log2((most / 2 + 0.5) / by_chance))
         rows.append(pd.DataFrame({
             "r": r, "tag": names, "count": seen.sum(axis=0), "chance": expected.sum(axis=0), "log2": ratio[0],
             "low": low, "high": high,

@@ -100,7 +100,7 @@ def exponents(pooled: Pooled) -> Drawn:
         "word": names[order], "exponent": value[order], "low": interval[order, 0], "high": interval[order, 1],
         "call": calls[order], "lead": laws.lead[keep, 0][order],
     })  # fmt: skip
-    fig, ax = subplots(figsize=(WIDTH, 4.8), layout="constrained")
+    fig, ax = subplots(figsize=(WIDTH, 5.6), layout="constrained")
     e = pooled.exponent
     ax.axvspan(e.low, e.high, color=COLOURS["third"], alpha=0.25, lw=0, label="median, 95 %")
     ax.axvline(e.value, color=COLOURS["third"])
@@ -113,10 +113,11 @@ def exponents(pooled: Pooled) -> Drawn:
                         label=f"{call} ({here.sum()})")  # fmt: skip
     for row in {0, len(table) // 2, len(table) - 1}:
         x, y = table["exponent"][row], float(row)
-        ax.annotate(table["word"][row], (x, y), (6, 4), textcoords="offset points", fontsize=9)
+        side, shift = ("right", -6) if x > co.REACH[1] / 2 else ("left", 6)
+        ax.annotate(table["word"][row], (x, y), (shift, 5), textcoords="offset points", fontsize=9, ha=side)
     ax.set(xlim=(-0.5, co.REACH[1] + 0.2), xlabel="exponent of the power law", ylabel="adjectives, sorted")
     ax.set_yticks([])
-    ax.legend(loc="lower right")
+    ax.legend(loc="upper left", bbox_to_anchor=(0, -0.11), ncols=2)
     return fig, table
 
 
