@@ -250,10 +250,11 @@ def _family(r: Array, y: Array, sigma: Array, law: str, at: Array | None = None)
     with np.errstate(over="ignore", invalid="ignore"):  # pure noise can ask for any amplitude
         fits = [
             fit_curves(r, y, law, sigma, space="linear", asymptote=floor, absolute_sigma=True, intervals=False)
-            for floor in (False, True)
+            for floor in (False, len(r) > 4)  # three parameters need more points than four
         ]
         plain, risen = (fit.predict(r if at is None else at) for fit in fits)
-    floored = (fits[1].aicc < fits[0].aicc) & (fits[1].params["asymptote"] > 0)  # company cannot fall below none
+    floor_at = fits[1].params.get("asymptote", np.zeros(len(y)))
+    floored = (fits[1].aicc < fits[0].aicc) & (floor_at > 0)  # company cannot fall below none
     return (
         np.where(floored, fits[1].aicc, fits[0].aicc),
         np.clip(np.where(floored, fits[1].params[name], fits[0].params[name]), *REACH),

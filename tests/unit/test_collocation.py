@@ -118,3 +118,13 @@ def test_a_word_without_usable_occurrence_gives_an_undecided_law():
     text = Text(["w", "a", "b"] * 4, None, np.array([0]), np.array([0]), "s", "l")
     laws = co.laws([co.collocation(text, "w", 11)], co.document_weights(1, 5, 0))
     assert laws.calls() == ["undecided"] and not laws.eligible[0]
+
+
+def test_the_smallest_window_and_small_batches_give_the_same_laws(power, monkeypatch):
+    items = [co.Collocation(i.word, i.total, i.occurrences, i.hits[:, :5], i.chance[:, :5], []) for i in power[0][:3]]
+    weights = co.document_weights(len(items[0].occurrences), 10, 0)
+    whole = co.laws(items, weights)
+    monkeypatch.setattr(co, "BATCH", 7)
+    parts = co.laws(items, weights)
+    assert np.allclose(whole.lead, parts.lead) and np.isfinite(whole.held_out).all()
+    assert whole.y.shape == (3, 5)
