@@ -9,25 +9,41 @@ With P the softmax, dP = dO V^T and delta = rowsum(dO ⊙ O) (kernels.md, 2 and 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from agf_core.attention.stripe_forward import hidden_keys
-from agf_core.attention.stripes import Block, Chunk, Grid, Skewed
+from agf_core.attention.stripes import TILE, Block, Chunk, Grid, Skewed
 
 
-class _Scratch:
-    """Buffers for one stripe, allocated once per call: fresh ones would cost page faults on every stripe."""
+@dataclass(frozen=True)
+class _Call:
+    """What the whole call has in common; `field` is g, None for `logit`."""
 
-    def __init__(self, grid: Grid, like: Tensor, count: int) -> None:
-        size = grid.pairs * grid.repeat * grid.rows * grid.keys
-        self.buffers = [like.new_empty(size) for _ in range(count)]
-        self.repeat = grid.repeat
+    grid: Grid
+    table: Tensor
+    field: Tensor | None
+    key_mask: Tensor | None
+    placement: str
+    scratch: list[Tensor]
+    skewed: Skewed
 
-    def stripes(self, chunk: Chunk, block: Block) -> list[Tensor]:
-        shape = (chunk.pairs, self.repeat * block.rows, block.keys)
-        size = shape[0] * shape[1] * shape[2]
-        return [buffer[:size].view(shape) for buffer in self.buffers]
+    def buffers(self, chunk: Chunk, block: Block) -> list[Tensor]:
+        """Scratch for one block: allocated once per call, since fresh pages would cost as much as the products."""
+        shape = (chunk.pairs, self.grid.repeat * block.rows, block.keys)
+        return [buffer[: shape[0] * shape[1] * shape[2]].view(shape) for buffer in self.scratch]
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """A stripe's queries (scaled), gradient of the output, delta and log-sum-exp: (pairs, R·rows, d or 1)."""
+
+    queries: Tensor
+    dmixed: Tensor
+    delta: Tensor
+    total: Tensor
 
 
 def backward(
@@ -45,68 +61,82 @@ def backward(
     train_table: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of q, k, v and of the table (H, N + M - 1; left zero unless `train_table`)."""
-    dq, dk, dv = q.new_zeros(q.shape), k.new_zeros(k.shape), v.new_zeros(v.shape)
+    dq, dk, dv = q.new_empty(q.shape), k.new_zeros(k.shape), v.new_zeros(v.shape)
     dtable = table.new_zeros(table.shape)
     if 0 in q.shape or k.shape[2] == 0:
-        return dq, dk, dv, dtable
-    grid = Grid.of(q, k, causal)
-    skewed = Skewed(grid, q)
-    scratch = _Scratch(grid, q, 2 if placement == "logit" else 3)
+        return dq.zero_(), dk, dv, dtable
+    grid = Grid.of(q, k, causal, TILE)
+    size = grid.pairs * grid.repeat * grid.rows * grid.tile
+    scratch = [q.new_empty(size) for _ in range(2 if placement == "logit" else 3)]
     field = None if placement == "logit" else table.exp()
+    call = _Call(grid, table, field, key_mask, placement, scratch, Skewed(grid, q))
     lse = lse.masked_fill(lse == -torch.inf, torch.inf)  # exp(score - inf) = 0: rows without keys drop out
     for chunk in grid.chunks():
-        skewed.clear()
         keys = k[chunk.batch, chunk.group].reshape(chunk.pairs, *k.shape[2:])
         values = v[chunk.batch, chunk.group].reshape(keys.shape)
         dkeys = dk[chunk.batch, chunk.group].view(keys.shape)
         dvalues = dv[chunk.batch, chunk.group].view(keys.shape)
-        for block in grid.blocks():
-            seen = slice(block.keys)
-            queries = grid.queries_of(q, chunk, block) * scale
-            dmixed = grid.queries_of(grad, chunk, block)
-            delta = (dmixed * grid.queries_of(out, chunk, block)).sum(-1, keepdim=True)
-            total = grid.queries_of(lse, chunk, block)
-            prob, dscore, *spare = scratch.stripes(chunk, block)
-            target = skewed.stripe(chunk, block)
-            hidden = None if key_mask is None else hidden_keys(key_mask, chunk, block.keys)
-
-            if field is None:
-                bias = grid.hankel(table, chunk, block)
-                torch.sub(bias, grid.unfold(total, chunk), out=grid.unfold(prob, chunk))
-                prob.baddbmm_(queries, keys[:, seen].mT)
-            else:
-                g = grid.hankel(field, chunk, block)
-                torch.bmm(queries, keys[:, seen].mT, out=prob)
-                if placement == "score":
-                    grid.unfold(prob, chunk).mul_(g)
-                    spare[0].copy_(prob)  # Z
-                prob.sub_(total)
-                if causal:
-                    prob_view = grid.unfold(prob, chunk)
-                    prob_view[..., block.keys - block.rows :] += grid.future(block, prob)
-            if hidden is not None:
-                grid.unfold(prob, chunk).masked_fill_(hidden, -torch.inf)
-            prob.exp_()
-
-            if placement == "weight":
-                weighted = torch.mul(grid.unfold(prob, chunk), g, out=grid.unfold(spare[0], chunk)).view(prob.shape)
-                dvalues[:, seen].baddbmm_(weighted.mT, dmixed)
-                torch.bmm(dmixed, values[:, seen].mT, out=dscore)
-                torch.mul(dscore, weighted, out=target)
-                torch.addcmul(target, prob, delta, value=-1, out=dscore)
-            else:
-                dvalues[:, seen].baddbmm_(prob.mT, dmixed)
-                dscore.copy_(delta.neg_().expand_as(dscore))
-                dscore.baddbmm_(dmixed, values[:, seen].mT)
-                if placement == "logit":
-                    dscore = torch.mul(dscore, prob, out=target)
-                else:
-                    dscore.mul_(prob)
-                    torch.mul(dscore, spare[0], out=target)
-                    grid.unfold(dscore, chunk).mul_(g)
-
-            grid.put_queries(dq, chunk, block, torch.bmm(dscore, keys[:, seen]).mul_(scale))
-            dkeys[:, seen].baddbmm_(dscore.mT, queries)
-            if train_table:
-                skewed.add_diagonals(dtable, chunk, block)
+        for stripe in grid.blocks():
+            dmixed = grid.queries_of(grad, chunk, stripe)
+            delta = (dmixed * grid.queries_of(out, chunk, stripe)).sum(-1, keepdim=True)
+            queries = grid.queries_of(q, chunk, stripe) * scale
+            rows = _Rows(queries, dmixed, delta, grid.queries_of(lse, chunk, stripe))
+            dqueries = torch.zeros_like(queries)
+            for block in stripe.tiles(grid.tile):
+                seen = block.seen
+                prob, spare = _probabilities(call, chunk, block, rows, keys[:, seen])
+                dscore = _dscore(call, chunk, block, rows, prob, spare, values[:, seen], dvalues[:, seen])
+                dqueries.baddbmm_(dscore, keys[:, seen])
+                dkeys[:, seen].baddbmm_(dscore.mT, queries)
+                if train_table:
+                    call.skewed.add_diagonals(dtable, chunk, block)
+            grid.put_queries(dq, chunk, stripe, dqueries.mul_(scale))
     return dq, dk, dv, dtable
+
+
+def _probabilities(call: _Call, chunk: Chunk, block: Block, rows: _Rows, keys: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """P of one block, recomputed, and the buffers left; for `score` the last one holds Z."""
+    prob, *spare = call.buffers(chunk, block)
+    view = call.grid.unfold(prob, chunk)
+    if call.field is None:
+        torch.sub(call.grid.hankel(call.table, chunk, block), call.grid.unfold(rows.total, chunk), out=view)
+        prob.baddbmm_(rows.queries, keys.mT)
+    else:
+        torch.bmm(rows.queries, keys.mT, out=prob)
+        if call.placement == "score":
+            view.mul_(call.grid.hankel(call.field, chunk, block))
+            spare[1].copy_(prob)
+        prob.sub_(rows.total)
+        call.grid.hide_future(view, block)
+    if call.key_mask is not None:
+        view.masked_fill_(hidden_keys(call.key_mask, chunk, block), -torch.inf)
+    return prob.exp_(), spare
+
+
+def _dscore(
+    call: _Call,
+    chunk: Chunk,
+    block: Block,
+    rows: _Rows,
+    prob: Tensor,
+    spare: list[Tensor],
+    values: Tensor,
+    dvalues: Tensor,
+) -> Tensor:
+    """dS of one block; adds to dV, and leaves in `skewed` what the table's gradient sums along the diagonals."""
+    grid, target, dscore = call.grid, call.skewed.block(chunk, block), spare[0]
+    if call.field is not None and call.placement == "weight":
+        g = grid.hankel(call.field, chunk, block)
+        weighted = torch.mul(grid.unfold(prob, chunk), g, out=grid.unfold(spare[1], chunk)).view(prob.shape)
+        dvalues.baddbmm_(weighted.mT, rows.dmixed)
+        torch.bmm(rows.dmixed, values.mT, out=dscore)
+        torch.mul(dscore, weighted, out=target)
+        return torch.addcmul(target, prob, rows.delta, value=-1, out=dscore)
+    dvalues.baddbmm_(prob.mT, rows.dmixed)
+    torch.neg(rows.delta.expand_as(dscore), out=dscore)
+    dscore.baddbmm_(rows.dmixed, values.mT)
+    if call.field is None:
+        return torch.mul(dscore, prob, out=target)
+    torch.mul(dscore.mul_(prob), spare[1], out=target)
+    grid.unfold(dscore, chunk).mul_(grid.hankel(call.field, chunk, block))
+    return dscore

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agf_core.attention.stripes import Chunk, Grid
+from agf_core.attention.stripes import Block, Chunk, Grid
 
 # With a mask PyTorch's CPU kernel is used through its operator, since only that returns the log-sum-exp.
 _FLASH: Any = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
@@ -40,30 +40,30 @@ def forward(
         values = v[chunk.batch, chunk.group].reshape(keys.shape)
         for block in grid.blocks():
             queries = grid.queries_of(q, chunk, block) * scale
-            score = torch.bmm(queries, keys[:, : block.keys].mT)
+            score = torch.bmm(queries, keys[:, block.seen].mT)
             view = grid.unfold(score, chunk)
             if field is None:
                 view += grid.hankel(table, chunk, block)
             elif placement == "score":
                 view *= grid.hankel(field, chunk, block)
-            if field is not None and causal:
-                view[..., block.keys - block.rows :] += grid.future(block, score)
+            if field is not None:
+                grid.hide_future(view, block)
             if key_mask is not None:
-                view.masked_fill_(hidden_keys(key_mask, chunk, block.keys), -torch.inf)
+                view.masked_fill_(hidden_keys(key_mask, chunk, block), -torch.inf)
             top = score.amax(-1, keepdim=True)
             top.masked_fill_(top == -torch.inf, 0)  # -inf - -inf is no number
             total = score.sub_(top).exp_().sum(-1, keepdim=True)
             if field is not None and placement == "weight":
                 view *= grid.hankel(field, chunk, block)
-            mixed = torch.bmm(score, values[:, : block.keys])
+            mixed = torch.bmm(score, values[:, block.seen])
             grid.put_queries(out, chunk, block, mixed / total.clamp(min=torch.finfo(total.dtype).tiny))
             grid.put_queries(lse, chunk, block, top + total.log())
     return out, lse
 
 
-def hidden_keys(key_mask: Tensor, chunk: Chunk, keys: int) -> Tensor:
+def hidden_keys(key_mask: Tensor, chunk: Chunk, block: Block) -> Tensor:
     """True where a key takes no part, (b, 1, 1, 1, keys)."""
-    return ~key_mask[chunk.batch, None, None, None, :keys]
+    return ~key_mask[chunk.batch, None, None, None, block.seen]
 
 
 def _flash(

@@ -17,21 +17,35 @@ import torch
 from torch import Tensor
 
 ROWS = 64  # queries of a stripe: enough for full speed of the products, little waste above the diagonal
-WORKING_SET = 2**19  # scores that a stripe aims at: 2 MB in float32, about two cores' L2 caches
-LARGEST = 2**21  # scores that a stripe never exceeds while it has more than 16 rows: memory stays O(N)
+WORKING_SET = 2**19  # scores that a block aims at: 2 MB in float32, about two cores' L2 caches
+TILE = 1024  # keys at a time where a stripe need not be held whole, as in the backward pass
+LARGEST = 2**21  # scores that a block never exceeds while it has more than 16 rows: memory stays O(N)
 
 
 @dataclass(frozen=True)
 class Block:
-    """Queries lo … hi - 1 against keys 0 … keys - 1."""
+    """Queries lo … hi - 1 against keys first … last - 1: a stripe (first = 0), or a tile of one."""
 
     lo: int
     hi: int
-    keys: int
+    first: int
+    last: int
 
     @property
     def rows(self) -> int:
         return self.hi - self.lo
+
+    @property
+    def keys(self) -> int:
+        return self.last - self.first
+
+    @property
+    def seen(self) -> slice:
+        return slice(self.first, self.last)
+
+    def tiles(self, width: int) -> Iterator[Block]:
+        for first in range(self.first, self.last, width):
+            yield Block(self.lo, self.hi, first, min(first + width, self.last))
 
 
 @dataclass(frozen=True)
@@ -57,21 +71,24 @@ class Grid:
     keys: int
     causal: bool
     rows: int
+    tile: int
     pairs: int
 
     @classmethod
-    def of(cls, q: Tensor, k: Tensor, causal: bool) -> Grid:
+    def of(cls, q: Tensor, k: Tensor, causal: bool, tile: int | None = None) -> Grid:
+        """The cut for tensors of these shapes, worked on `tile` keys at a time (None: all of them)."""
         batch, heads, queries, _ = q.shape
         groups, keys = k.shape[1:3]
         repeat = heads // groups
         rows = max(1, min(ROWS, queries))
-        stripe = max(1, repeat * rows * keys)
+        tile = keys if tile is None else min(tile, keys)
+        stripe = max(1, repeat * rows * tile)
         threads = torch.get_num_threads() if q.device.type == "cpu" else 8
         pairs = max(1, min(batch * groups, max(threads, WORKING_SET // stripe)))
         pairs = pairs if pairs <= groups else pairs // groups * groups  # whole batches only
-        while rows > 16 and pairs * repeat * rows * keys > LARGEST:
+        while rows > 16 and pairs * repeat * rows * tile > LARGEST:
             rows //= 2
-        return cls(batch, groups, repeat, queries, keys, causal, rows, pairs)
+        return cls(batch, groups, repeat, queries, keys, causal, rows, tile, pairs)
 
     def chunks(self) -> Iterator[Chunk]:
         batches, heads = max(1, self.pairs // self.groups), min(self.pairs, self.groups)
@@ -80,12 +97,9 @@ class Grid:
                 yield Chunk(slice(b, min(b + batches, self.batch)), slice(g, min(g + heads, self.groups)))
 
     def blocks(self) -> Iterator[Block]:
-        """Stripes in rising order, the ragged one first: `Skewed` counts on keys that only grow."""
-        hi = self.queries % self.rows or min(self.rows, self.queries)
-        lo = 0
-        while lo < self.queries:
-            yield Block(lo, hi, self.keys - self.queries + hi if self.causal else self.keys)
-            lo, hi = hi, hi + self.rows
+        for lo in range(0, self.queries, self.rows):
+            hi = min(lo + self.rows, self.queries)
+            yield Block(lo, hi, 0, self.keys - self.queries + hi if self.causal else self.keys)
 
     def queries_of(self, x: Tensor, chunk: Chunk, block: Block) -> Tensor:
         """x (B, H, N, e) at a stripe, rows reversed: (pairs, R·rows, e)."""
@@ -105,14 +119,17 @@ class Grid:
 
     def hankel(self, table: Tensor, chunk: Chunk, block: Block) -> Tensor:
         """The table (H, N + M - 1) at a stripe with reversed rows, as a view (g, R, rows, keys)."""
-        part = table.unflatten(0, (self.groups, self.repeat))[chunk.group, :, self.queries - block.hi :]
+        part = table.unflatten(0, (self.groups, self.repeat))[chunk.group, :, self.queries - block.hi + block.first :]
         return part.as_strided((*part.shape[:2], block.rows, block.keys), (*part.stride()[:2], 1, 1))
 
-    def future(self, block: Block, like: Tensor) -> Tensor:
-        """-inf where a reversed row lies before the key, else 0: (rows, rows), for a causal stripe's last keys."""
-        step = torch.arange(block.rows, device=like.device)
-        later = step[:, None] + step >= block.rows
-        return torch.zeros(later.shape, dtype=like.dtype, device=like.device).masked_fill(later, -torch.inf)
+    def hide_future(self, scores: Tensor, block: Block) -> None:
+        """-inf, in place, where a reversed row lies before the key; scores (…, rows, keys)."""
+        nearest = self.keys - 1 - self.queries + block.hi - block.first  # row + column up to which a key is seen
+        start = max(0, nearest - block.rows + 2)
+        if self.causal and start < block.keys:
+            row = torch.arange(block.rows, device=scores.device)[:, None]
+            column = torch.arange(start, block.keys, device=scores.device)
+            scores[..., start:].masked_fill_(row + column > nearest, -torch.inf)
 
 
 class Skewed:
@@ -124,26 +141,25 @@ class Skewed:
 
     def __init__(self, grid: Grid, like: Tensor) -> None:
         self.grid = grid
-        self.pitch = grid.keys + grid.rows
+        self.pitch = grid.tile + grid.rows
         self.buffer = like.new_zeros(grid.rows + grid.pairs * grid.repeat * grid.rows * self.pitch)
 
-    def clear(self) -> None:
-        """Before a new chunk, whose first stripes have fewer keys than the last chunk's last."""
-        self.buffer.zero_()
-
-    def stripe(self, chunk: Chunk, block: Block) -> Tensor:
-        """Room for a stripe, (pairs, R·rows, keys)."""
+    def block(self, chunk: Chunk, block: Block) -> Tensor:
+        """Room for a block, (pairs, R·rows, keys), to be filled; what a wider one left beside it is cleared."""
         rows = self.grid.repeat * block.rows
-        strides = (rows * self.pitch, self.pitch, 1)
-        return self.buffer.as_strided((chunk.pairs, rows, block.keys), strides, self.grid.rows)
+        room = self.buffer.as_strided(
+            (chunk.pairs, rows, self.grid.tile), (rows * self.pitch, self.pitch, 1), self.grid.rows
+        )
+        room[..., block.keys :].zero_()
+        return room[..., : block.keys]
 
     def add_diagonals(self, total: Tensor, chunk: Chunk, block: Block) -> None:
-        """Add the stripe's sums per distance to total (H, N + M - 1), in a fixed order."""
+        """Add the block's sums per distance to total (H, N + M - 1), in a fixed order."""
         grid, width = self.grid, block.rows + block.keys - 1
         strides = (block.rows * self.pitch, self.pitch - 1, 1)
         count = chunk.pairs * grid.repeat
         sums = self.buffer.as_strided((count, block.rows, width), strides, grid.rows).sum(1)
         batches = chunk.batch.stop - chunk.batch.start
-        start = grid.queries - block.hi
+        start = grid.queries - block.hi + block.first
         target = total.unflatten(0, (grid.groups, grid.repeat))[chunk.group, :, start : start + width]
         target += sums.view(batches, -1, grid.repeat, width).sum(0)

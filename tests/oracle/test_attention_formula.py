@@ -12,7 +12,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agf_core.attention import PLACEMENTS, attend, attention_weights, stripe_forward, stripes
+from agf_core.attention import PLACEMENTS, attend, attention_weights, stripe_backward, stripe_forward, stripes
 from agf_core.fields import (
     ExponentialField,
     MlpField,
@@ -102,6 +102,7 @@ def calls(draw):
         "dtype": draw(st.sampled_from([torch.float64, torch.float64, torch.float32])),
         "scale": draw(st.sampled_from([None, 0.7])),
         "rows": draw(st.sampled_from([3, 8, 64])),
+        "tile": draw(st.sampled_from([1, 5, 2048])),
         "working_set": draw(st.sampled_from([1, 200, 2**19])),
         "seed": draw(st.integers(0, 10**6)),
     }
@@ -151,6 +152,7 @@ def test_values_and_all_gradients(backend, placement, law, call):
     with (
         mock.patch.object(stripes, "ROWS", call["rows"]),
         mock.patch.object(stripes, "WORKING_SET", call["working_set"]),
+        mock.patch.object(stripe_backward, "TILE", call["tile"]),
         mock.patch.object(stripe_forward, "_FLASH_ROWS", call["rows"]),
         mock.patch.object(stripe_forward, "_FLASH", kernel),
     ):
