@@ -76,6 +76,7 @@ def write_chapter(staging: Staging, result: pages.Result, store: Store, profile:
             given = ", ".join(f"{k} = {v}" for k, v in made["parameters"].items() if k != "profile")
             back = f"[the chapter itself]({chapter.name}.ipynb)"
             notices.append(f":::{{note}}\nA run with {given}; the ledger and other pages quote {back}.\n:::")
+            stage.retitle(notebook, f"{chapter.title} ({given})")
         elif variants:
             others = ", ".join(f"[{v.split('--')[1]}]({v}.ipynb)" for v in variants)
             notices.append(f"Other runs of this chapter: {others}.")

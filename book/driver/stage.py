@@ -98,6 +98,14 @@ def executed_page(notebook: dict[str, Any], page: str, notices: Iterable[str]) -
     return notebook_of(cells), files
 
 
+def retitle(notebook: dict[str, Any], title: str) -> None:
+    """Give a run with other parameters a title of its own."""
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "markdown" and re.search(r"^# ", source(cell), re.MULTILINE):
+            cell["source"] = re.sub(r"^# .+$", lambda _: f"# {title}", source(cell), count=1, flags=re.MULTILINE)
+            return
+
+
 def text_of(output: dict[str, Any], mime: str) -> str:
     text = output["data"][mime]
     return text if isinstance(text, str) else "".join(text)

@@ -56,6 +56,7 @@ def test_built_skipped_changed_and_given_parameters(book):
     variant = build(book, "--notebook", "letters", "--parameters", "-p word gravity")
     assert variant.returncode == 0, variant.stdout + variant.stderr
     assert "The word has <strong>7</strong> letters." in page(book, "notebooks/letters--word-gravity")
+    assert "<h1>How long is a word? (word = gravity)" in page(book, "notebooks/letters--word-gravity")
     assert "letters--word-gravity.html" in page(book, "notebooks/letters")
     assert "Letters: 9." in page(book, "index")
 
