@@ -3,20 +3,33 @@
 Published answers (Kepler, savings), exact ones (the Gamma mixture), planted ones (coverage, choice of law, gravity on
 causal attention), and the two ways to fool oneself that this book guards against: averaging before fitting, and
 averaging attention over queries that do not have the whole window behind them. Every function takes a profile and a
-seed and returns tables; the pictures are in `calibration_figures`.
+seed and returns tables; the pictures are in `calibration_figures`, the sentences in `calibration_prose`. The full
+tables of coverage and choice are a stored run: `python -m agf_core.analysis.calibration` makes them again, in minutes.
 """
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
+from agf_core.analysis.calibration_series import PLANTED as PLANTED
+from agf_core.analysis.calibration_series import (
+    STORED,
+    Stored,
+    choice,
+    coverage,
+    measure_all,
+    share_of,
+    size_of,
+    stored,
+    write,
+)
 from agf_core.figures import Estimate
 from agf_core.fitting import (
-    LAWS,
     CurveFit,
     GammaMixture,
     compare_curves,
@@ -24,40 +37,13 @@ from agf_core.fitting import (
     compare_series,
     fit_counts,
     fit_curve,
-    fit_curves,
     fit_gamma_mixture,
     fit_gravity,
 )
 from agf_core.sources.tables import read_table
 
-
-@dataclass(frozen=True)
-class Size:
-    """What a profile changes: how many data sets are drawn, and how large the planted attention is."""
-
-    sets: int  # per law and size, for coverage and for the choice of law
-    count_sets: int  # samples per exponent, for the exponents of counts
-    texts: int
-    length: int  # tokens of a text
-
-
-SIZES = {"smoke": Size(100, 5, 4, 64), "cpu": Size(4000, 400, 8, 256), "full": Size(40_000, 2000, 16, 256)}
-PLANTED: dict[str, dict[str, float]] = {
-    "power": {"amplitude": 1.0, "exponent": 0.8},
-    "shifted_power": {"amplitude": 1.0, "exponent": 1.5, "scale": 8.0},
-    "exponential": {"amplitude": 1.0, "rate": 0.03},
-    "stretched_exponential": {"amplitude": 1.0, "scale": 20.0, "shape": 0.6},
-}
-POINTS = (20, 100)  # points of a series, 1 to 100 evenly in log x
 WINDOW = 100  # distances of the careless average; the known figure is for 256 tokens
 CARELESS_LENGTH = 256
-
-
-def size_of(profile: str) -> Size:
-    """The sizes of a profile; ValueError with the choices for an unknown one."""
-    if profile not in SIZES:
-        raise ValueError(f"unknown profile {profile!r}; choose one of: {', '.join(SIZES)}")
-    return SIZES[profile]
 
 
 def kepler() -> tuple[pd.DataFrame, Estimate, Estimate]:
@@ -119,51 +105,11 @@ def counts(profile: str, seed: int) -> pd.DataFrame:
         fits = [fit_counts(rng.zipf(exponent, 2000), "power", 1) for _ in range(sets)]
         values = np.array([f.params["exponent"] for f in fits])
         hits = sum(f.ci["exponent"][0] <= exponent <= f.ci["exponent"][1] for f in fits)
-        share = _share(hits, sets)
+        share = share_of(hits, sets)
         rows.append({
             "exponent": exponent, "sets": sets, "mean": values.mean(), "spread": values.std(ddof=1),
             "coverage": share.value, "low": share.low, "high": share.high,
         })  # fmt: skip
-    return pd.DataFrame(rows)
-
-
-def _share(hits: int, of: int) -> Estimate:
-    """A share with its exact (Clopper-Pearson) 95 % interval."""
-    exact = stats.binomtest(hits, of).proportion_ci(0.95, "exact")
-    return Estimate(hits / of, float(exact.low), float(exact.high))
-
-
-def draw_series(law: str, points: int, noise: float, sets: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """x (points,), y (sets, points): a planted law with multiplicative errors of standard deviation `noise`."""
-    x = np.geomspace(1, 100, points)
-    rng = np.random.default_rng([seed, points, list(PLANTED).index(law)])
-    return x, LAWS[law].evaluate(x, **PLANTED[law]) * np.exp(noise * rng.standard_normal((sets, points)))
-
-
-def coverage(profile: str, seed: int) -> pd.DataFrame:
-    """How often a 95 % interval contains the planted value: law, points, parameter, sets, coverage, low, high."""
-    sets, rows = size_of(profile).sets, []
-    for law, truth in PLANTED.items():
-        for points in POINTS:
-            fits = fit_curves(*draw_series(law, points, 0.1, sets, seed), law)
-            for name, value in truth.items():
-                share = _share(int(((fits.low[name] <= value) & (value <= fits.high[name])).sum()), sets)
-                rows.append({
-                    "law": law, "points": points, "parameter": name, "sets": sets,
-                    "coverage": share.value, "low": share.low, "high": share.high,
-                })  # fmt: skip
-    return pd.DataFrame(rows)
-
-
-def choice(profile: str, seed: int) -> pd.DataFrame:
-    """Which law AICc chooses when one of four is planted: noise, planted, chosen, share (sums to 1 by planted law)."""
-    sets, rows = max(50, size_of(profile).sets // 5), []
-    for noise in (0.05, 0.3, 1.0):
-        for law in PLANTED:
-            x, y = draw_series(law, 40, noise, sets, seed)
-            table = compare_series(x, y, PLANTED)
-            share = table[table["best"]]["law"].value_counts(normalize=True)
-            rows += [{"noise": noise, "planted": law, "chosen": c, "share": share.get(c, 0.0)} for c in PLANTED]
     return pd.DataFrame(rows)
 
 
@@ -260,3 +206,48 @@ def trap(profile: str, seed: int) -> str:
     except ValueError as refusal:
         return str(refusal)
     raise AssertionError("a distance that the effects span was fitted")
+
+
+@dataclass(frozen=True)
+class Page:
+    """Everything the page shows, as measured in this run; `full` is the stored run, if there is one."""
+
+    profile: str
+    kepler: tuple[pd.DataFrame, Estimate, Estimate]
+    savings: pd.DataFrame
+    mixture: tuple[pd.DataFrame, CurveFit, dict[str, float]]
+    coverage: pd.DataFrame
+    full: Stored | None
+    counts: pd.DataFrame
+    choice: pd.DataFrame
+    averaging: tuple[pd.DataFrame, pd.DataFrame]
+    careless: tuple[pd.DataFrame, CurveFit, CurveFit]
+    gravity: pd.DataFrame
+    refusal: str
+
+
+def measure(profile: str, seed: int) -> Page:
+    """All of it; ValueError with the choices for an unknown profile."""
+    return Page(
+        profile, kepler(), savings(), mixture(profile, seed), coverage(profile, seed), stored(), counts(profile, seed),
+        choice(profile, seed), averaging(profile, seed), careless(), gravity(profile, seed), trap(profile, seed),
+    )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Make the stored run again."""
+    parser = argparse.ArgumentParser(description="Coverage and choice of law for all seven laws: minutes on one core.")
+    parser.add_argument("--sets", type=int, default=20_000, help="data sets per law, size and space")
+    parser.add_argument("--choices", type=int, default=4000, help="series per law and error, for the choice of law")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=STORED)
+    options = parser.parse_args(arguments)
+    result = measure_all(options.sets, options.choices, options.seed)
+    write(result, options.out)
+    found = [row["coverage"] for row in result["coverage"]]
+    seconds = result["provenance"]["seconds"]
+    print(f"coverage {min(found):.3f} to {max(found):.3f} in {len(found)} cells; {seconds} s; {options.out}")
+
+
+if __name__ == "__main__":
+    main()
