@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 
 from agf_core.analysis.kernel_runs import BATCH, DIM, HEADS, NAMES
-from agf_core.analysis.kernels import limit_seconds
+from agf_core.analysis.kernels import is_settled, limit_seconds
 from agf_core.fields import PowerField
 from agf_core.figures import COLOURS, WIDTH
 
@@ -159,9 +159,10 @@ def draw_errors(run: dict[str, Any]) -> Drawn:
 
 
 def draw_targets(runs: dict[str, dict[str, Any]]) -> Drawn:
-    """Each target's ratio over its limit: left of the line is met."""
+    """Each target's ratio over its limit, left of the line is met; of the runs long enough for it, if there is one."""
     import matplotlib.pyplot as plt
 
+    runs = {where: run for where, run in runs.items() if is_settled(run)} or runs
     tables = [pd.DataFrame(run["targets"]).assign(run=where) for where, run in runs.items()]
     table = pd.concat(tables)
     table["share"] = table["value"] / table["limit"]

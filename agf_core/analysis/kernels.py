@@ -47,6 +47,7 @@ from agf_core.sources.tables import data_path
 
 LONGEST_DENSE = 4096  # N; a dense bias of 8 heads and its gradient take 1 GB there
 BUSY = 0.5  # load average above which two threads no longer find two free cores
+TARGET_LENGTH = 2048
 LENGTHS = [128, 256, 512, 1024, 2048, 4096, 8192]
 SIZES = {  # profile: lengths, rounds, length at which C4 is measured (0: it is not)
     "smoke": ([64, 128, 256], 3, 0),
@@ -116,7 +117,7 @@ def errors(lengths: Iterable[int], heads: int = 2) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["length", "name", "what", "error"])
 
 
-def targets(rounds: int, length: int = 2048, long: int = 8192) -> pd.DataFrame:
+def targets(rounds: int, length: int = TARGET_LENGTH, long: int = 8192) -> pd.DataFrame:
     """kernels.md's C1 to C4 here: columns target, what, value (median of the rounds' ratios; C4 in MB), best, limit."""
     tensors = inputs(length)
     fast = {
@@ -160,7 +161,7 @@ def measure(lengths: list[int], rounds: int, names: Iterable[str] = tuple(NAMES)
         "times": times(good, lengths, rounds, on),
         "memory": memory(good, lengths, on),
         "errors": errors([n for n in lengths if n <= 1024]),
-        "targets": targets(rounds, min(2048, max(lengths)), long),
+        "targets": targets(rounds, min(TARGET_LENGTH, max(lengths)), long),
     }
     return {
         "device": device(),
@@ -195,17 +196,25 @@ def in_words(result: dict[str, Any], where: str) -> str:
     value = {row["target"]: row["value"] for row in result["targets"]}
     met = sum(row["value"] <= row["limit"] for row in result["targets"])
     text = (
-        f"{where} ({result['processor']}, {result['threads']} threads), at N = {min(2048, _longest(result))}: with a "
+        f"{where} ({result['processor']}, {result['threads']} threads), at N = {min(TARGET_LENGTH, _longest(result))}: with a "
         f"trained power field, attention takes {value['C1']:.2f} × the time of attention without any field forwards, "
         f"and {value['C3']:.2f} × forwards and backwards with every gradient. A bias that is written out and learned "
         f"takes {value['C3'] / value['C3 dense']:.1f} ×. "
     )
     if "C4" in value and np.isfinite(value["C4"]):
         text += f"At the longest text the pass took {value['C4']:.0f} MB beside its gradients. "
-    text += f"{met} of {len(result['targets'])} targets are met."
+    if is_settled(result):
+        text += f"{met} of {len(result['targets'])} targets are met."
+    else:
+        text += f"The targets are set at N = {TARGET_LENGTH}: this run is too small to tell."
     if result["load"] and result["load"] > BUSY:
         text += f" Other work kept {result['load']:.1f} cores busy meanwhile, which lengthens these times unevenly."
     return text
+
+
+def is_settled(result: dict[str, Any]) -> bool:
+    """Whether a run reached the length that the targets are set at."""
+    return _longest(result) >= TARGET_LENGTH
 
 
 def _longest(result: dict[str, Any]) -> int:
@@ -216,7 +225,7 @@ def report(result: dict[str, Any]) -> str:
     """The targets as lines, each beside its limit, and what could not run here."""
     lines = [f"{result['processor']}, {result['threads']} threads, torch {result['versions']['torch']}"]
     for row in result["targets"]:
-        met = "met" if row["value"] <= row["limit"] else "NOT met"
+        met = ("met" if row["value"] <= row["limit"] else "NOT met") if is_settled(result) else "too small to tell"
         lines.append(f"{row['target']:9} {row['what']:44} {row['value']:7.3f}  limit {row['limit']:5.2f}  {met}")
     if result["load"] and result["load"] > BUSY:
         lines.append(f"other work kept {result['load']:.1f} cores busy: these figures say little; run it again alone")
