@@ -147,7 +147,7 @@ def _status(key: str) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{key}:"))
 
 
-def matmul_rate(rounds: int = 15, on: str = "cpu") -> float:
+def matmul_rate(rounds: int = 60, on: str = "cpu") -> float:
     """FLOP a second of a large float32 product here, at its best: the ceiling that times are drawn against."""
     a, out = torch.randn(1024, 1024, device=on), torch.empty(1024, 1024, device=on)
     wait = torch.cuda.synchronize if on == "cuda" else lambda: None

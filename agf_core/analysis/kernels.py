@@ -195,9 +195,9 @@ def in_words(result: dict[str, Any], where: str) -> str:
     """The targets as a sentence or two, from the figures alone."""
     value = {row["target"]: row["value"] for row in result["targets"]}
     met = sum(row["value"] <= row["limit"] for row in result["targets"])
+    length = min(TARGET_LENGTH, _longest(result))
     text = (
-        f"{where} ({result['processor']}, {result['threads']} threads), at N = {min(TARGET_LENGTH, _longest(result))}: with a "
-        f"trained power field, attention takes {value['C1']:.2f} × the time of attention without any field forwards, "
+        f"{where} ({result['processor']}, {result['threads']} threads), at N = {length}: with a trained power field, attention takes {value['C1']:.2f} × the time of attention without any field forwards, "
         f"and {value['C3']:.2f} × forwards and backwards with every gradient. A bias that is written out and learned "
         f"takes {value['C3'] / value['C3 dense']:.1f} ×. "
     )
