@@ -197,7 +197,8 @@ def in_words(result: dict[str, Any], where: str) -> str:
     met = sum(row["value"] <= row["limit"] for row in result["targets"])
     length = min(TARGET_LENGTH, _longest(result))
     text = (
-        f"{where} ({result['processor']}, {result['threads']} threads), at N = {length}: with a trained power field, attention takes {value['C1']:.2f} × the time of attention without any field forwards, "
+        f"{where} ({result['processor']}, {result['threads']} threads), at N = {length}: with a trained power field, "
+        f"attention takes {value['C1']:.2f} × the time of attention without any field forwards, "
         f"and {value['C3']:.2f} × forwards and backwards with every gradient. A bias that is written out and learned "
         f"takes {value['C3'] / value['C3 dense']:.1f} ×. "
     )

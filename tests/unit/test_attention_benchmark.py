@@ -1,0 +1,39 @@
+"""The benchmark's instruments on known answers, and its result as JSON (what it measures is never asserted)."""
+
+import json
+import math
+import time
+
+import pytest
+import torch
+
+from agf_core.analysis import kernel_runs, kernels
+
+
+def test_interleaved_rounds_time_what_ran():
+    taken = kernel_runs.interleave({"short": lambda: None, "long": lambda: time.sleep(0.01)}, rounds=3)
+    assert taken.shape == (3, 2) and (taken["long"] >= 0.01).all() and (taken["short"] < taken["long"]).all()
+
+
+def test_peak_memory_sees_what_is_taken_and_given_back():
+    megabytes = kernel_runs.peak_memory(lambda: torch.ones(16 * 2**20).sum())
+    assert math.isnan(megabytes) or 60 < megabytes < 80  # 64 MB
+
+
+@pytest.mark.parametrize("name", [n for n in kernel_runs.NAMES if n not in ("flex", "alibi")])
+def test_every_contestant_runs_both_ways(name):
+    kernel_runs.one_pass(name, kernel_runs.inputs(16, heads=2), training=True)()
+    kernel_runs.one_pass(name, kernel_runs.inputs(16, heads=2), training=False, causal=False)()
+
+
+def test_errors_are_float32s():
+    table = kernels.errors([40])
+    assert set(table["name"]) == {"plain", "logit", "score", "weight"}
+    assert table["error"].between(0, 1e-4).all() and (table["error"] > 0).any()
+
+
+def test_a_small_run_is_json_and_says_that_it_is_small():
+    result = json.loads(json.dumps(kernels.measure([16, 32], 2, ("plain", "dense", "logit"), long=0)))
+    assert {row["length"] for row in result["times"]} == {16, 32}
+    assert "too small to tell" in kernels.report(result) and "too small to tell" in kernels.in_words(result, "Here")
+    assert kernels.limit_seconds([100], False, 1e9)[0] == pytest.approx(2 * 8 * 64 * 100**2 / 1e9)
