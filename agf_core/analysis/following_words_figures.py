@@ -76,7 +76,7 @@ def _curve(ax: Axes, laws: co.Laws, index: int = 0) -> pd.DataFrame:
 def by_class(table: pd.DataFrame) -> Drawn:
     """Word classes at r = 1, 2, 3 against their share in the same documents."""
     tags = sorted(table["tag"].unique(), key=lambda t: -table[(table["tag"] == t) & (table["r"] == 1)]["log2"].item())
-    fig, ax = subplots(figsize=(WIDTH, 0.9 + 0.42 * len(tags)), layout="constrained")
+    fig, ax = subplots(figsize=(WIDTH, 1.4 + 0.42 * len(tags)), layout="constrained")
     ax.axvline(0, color=COLOURS["chance"], lw=1)
     for shift, r, colour in ((-0.25, 1, "power"), (0.0, 2, "exponential"), (0.25, 3, "third")):
         at = table[table["r"] == r].set_index("tag").loc[tags]
@@ -86,7 +86,7 @@ def by_class(table: pd.DataFrame) -> Drawn:
     ax.set_yticks(range(len(tags)), [{".": "punctuation"}.get(t, t) for t in tags])
     ax.invert_yaxis()
     ax.set_xlabel("log2(share after the word / share in the same documents), 95 %")
-    ax.legend(title="distance", loc="best")
+    fig.legend(title="distance", loc="outside lower center", ncols=3)
     return fig, table
 
 

@@ -41,7 +41,7 @@ class Chapter:
     @property
     def title(self) -> str:
         for cell in self.cells:
-            if match := re.search(r"^# +(.+)$", source(cell), re.MULTILINE):
+            if match := cell["cell_type"] == "markdown" and re.search(r"^# +(.+)$", source(cell), re.MULTILINE):
                 return match[1].strip()
         return self.name
 

@@ -93,15 +93,19 @@ def executed_page(notebook: dict[str, Any], page: str, notices: Iterable[str]) -
         if own and not {"parameters", "injected-parameters"} & set(tags):
             tags = [*tags, "hide-input"]  # a reader sees results first, and the code at a click
         cells += [{**cell, **own, "metadata": {"tags": tags}}, *shown]
-    at = next((i for i, c in enumerate(cells) if re.search(r"^# ", source(c), re.MULTILINE)), -1) + 1
+    at = next((i for i, c in enumerate(cells) if has_title(c)), -1) + 1
     cells[at:at] = [markdown(text) for text in notices]
     return notebook_of(cells), files
+
+
+def has_title(cell: Cell) -> bool:
+    return cell["cell_type"] == "markdown" and re.search(r"^# ", source(cell), re.MULTILINE) is not None
 
 
 def retitle(notebook: dict[str, Any], title: str) -> None:
     """Give a run with other parameters a title of its own."""
     for cell in notebook["cells"]:
-        if cell["cell_type"] == "markdown" and re.search(r"^# ", source(cell), re.MULTILINE):
+        if has_title(cell):
             cell["source"] = re.sub(r"^# .+$", lambda _: f"# {title}", source(cell), count=1, flags=re.MULTILINE)
             return
 

@@ -35,6 +35,7 @@ figures.say("The word has **{letters}** letters.", letters=len(word))"""
 
 def chapter(measure: str = MEASURE, **own: object) -> str:
     return notebook(
+        cell("code", "# A comment is no title.\nimport agf_core", "colab", "remove-cell"),
         cell("markdown", "# How long is a word?\n\nA question in one line."),
         cell("code", PARAMETERS, "parameters"),
         cell("code", measure),

@@ -81,7 +81,7 @@ def test_a_failed_chapter_is_named_and_the_others_go_on(tmp_path):
     root = mini.make(tmp_path, letters=mini.chapter(), broken=BROKEN)
     done = build(root)
     assert done.returncode == 1
-    assert "RuntimeError: the sky fell" in done.stdout and "cell 4 “from agf_core import figures”" in done.stdout
+    assert "RuntimeError: the sky fell" in done.stdout and "cell 5 “from agf_core import figures”" in done.stdout
     assert "has not run in profile" in page(root, "notebooks/broken") and "so far" not in page(root, "notebooks/broken")
     assert "It falls" in page(root, "notebooks/letters")
     assert "the sky fell" in page(root, "status")
