@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.pyplot import subplots
 
@@ -17,7 +18,8 @@ from agf_core.sources.tables import read_table
 Drawn = tuple[Figure, pd.DataFrame]
 SHORT = {
     "power": "power", "shifted_power": "shifted power", "exponential": "exponential",
-    "stretched_exponential": "stretched exp.",
+    "stretched_exponential": "stretched exp.", "lognormal": "lognormal", "power_cutoff": "cut-off power",
+    "two_regime": "two regimes",
 }  # fmt: skip
 
 
@@ -59,39 +61,70 @@ def draw_mixture(table: pd.DataFrame) -> Drawn:
     return fig, table
 
 
-def draw_coverage(table: pd.DataFrame) -> Drawn:
-    """Coverage of every parameter, with its own interval, beside the promised 95 %."""
-    table = table.iloc[::-1].reset_index(drop=True)
-    fig, ax = subplots(figsize=(WIDTH, 0.9 + 0.24 * len(table)), layout="constrained")
+def _promise(ax: Axes) -> None:
     ax.axvspan(0.92, 0.98, color=COLOURS["chance"], alpha=0.2, lw=0, label="0.92 to 0.98")
     ax.axvline(0.95, color=COLOURS["chance"], lw=1)
+    ax.set_xlabel("share of intervals that contain the planted value")
+
+
+def draw_coverage(table: pd.DataFrame, full: pd.DataFrame | None = None) -> Drawn:
+    """Coverage of every parameter, with its own interval, beside the promised 95 % and the stored run's."""
+    rows = table.iloc[::-1].reset_index(drop=True)
+    fig, ax = subplots(figsize=(WIDTH, 1.1 + 0.24 * len(rows)), layout="constrained")
+    _promise(ax)
     for law, colour in zip(PLANTED, ("power", "third", "exponential", "fourth")):
-        part = table[table["law"] == law]
+        part = rows[rows["law"] == law]
         error = [part["coverage"] - part["low"], part["high"] - part["coverage"]]
         ax.errorbar(part["coverage"], part.index, xerr=error, fmt="o", ms=4, lw=1, color=COLOURS[colour])
-    names = [f"{SHORT[row.law]}, {row.points} points: {row.parameter}" for row in table.itertuples()]
-    ax.set_yticks(range(len(table)), names)
-    ax.set_xlabel("share of intervals that contain the planted value, 95 %")
-    fig.legend(loc="outside upper right")
+    drawn = table.assign(run="this")
+    if full is not None:
+        keys = ["space", "law", "points", "parameter"]
+        stored = rows[keys].merge(full, on=keys, how="left")
+        ax.plot(stored["coverage"], stored.index, "D", ms=6, mfc="none", mec=COLOURS["data"], label="stored run")
+        drawn = pd.concat([drawn, stored.iloc[::-1].assign(run="stored")], ignore_index=True)
+    names = [f"{SHORT[row.law]}, {row.points} points: {row.parameter}" for row in rows.itertuples()]
+    ax.set_yticks(range(len(rows)), names)
+    fig.legend(loc="outside upper right", ncols=2)
+    return fig, drawn
+
+
+def draw_full_coverage(table: pd.DataFrame) -> Drawn:
+    """Coverage of every parameter of all laws, in either space: a dot for each, coloured by the number of points."""
+    laws, sizes = list(dict.fromkeys(table["law"])), sorted(table["points"].unique())
+    fig, axes = subplots(2, 1, figsize=(WIDTH, 6.4), layout="constrained", sharex=True)
+    for ax, space in zip(axes, ("log", "linear")):
+        _promise(ax)
+        for k, (points, colour) in enumerate(zip(sizes, ("limit", "exponential", "third", "power"))):
+            part = table[(table["space"] == space) & (table["points"] == points)]
+            height = part["law"].map(laws.index) + 0.17 * (k - 1.5)
+            ax.plot(part["coverage"], height, "o", ms=4, alpha=0.8, color=COLOURS[colour], label=f"{points} points")
+        ax.set_yticks(range(len(laws)), [SHORT[law] for law in laws])
+        ax.invert_yaxis()
+        ax.set_title(f"{space} space")
+    axes[0].set_xlabel("")
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=3)
     return fig, table
 
 
 def draw_choice(table: pd.DataFrame) -> Drawn:
     """Planted law against chosen law, one square of shares for each noise."""
-    noises = sorted(table["noise"].unique())
-    fig, axes = subplots(len(noises), 1, figsize=(WIDTH, 3.0 * len(noises)), layout="constrained", sharex=True)
-    names = [SHORT[law] for law in PLANTED]
-    for ax, noise in zip(np.atleast_1d(axes), noises):
+    noises, laws = sorted(table["noise"].unique()), list(dict.fromkeys(table["planted"]))
+    height = 0.9 + 0.42 * len(laws)
+    fig, axes = subplots(len(noises), 1, figsize=(WIDTH, height * len(noises)), layout="constrained", sharex=True)
+    axes = np.atleast_1d(axes)
+    names = [SHORT[law] for law in laws]
+    for ax, noise in zip(axes, noises):
         wide = table[table["noise"] == noise].pivot_table(index="planted", columns="chosen", values="share")
-        square = wide.loc[list(PLANTED), list(PLANTED)].to_numpy()
+        square = wide.loc[laws, laws].to_numpy()
         ax.imshow(square, cmap="Blues", vmin=0, vmax=1, aspect="auto")
         for i, j in np.ndindex(square.shape):
             shade = "white" if square[i, j] > 0.6 else "black"
-            ax.text(j, i, f"{square[i, j]:.2f}", ha="center", va="center", color=shade)
-        ax.set_xticks(range(len(names)), names)
+            ax.text(j, i, f"{square[i, j]:.2f}", ha="center", va="center", color=shade, fontsize=9)
+        many = {"rotation": 30, "ha": "right"} if len(laws) > 4 else {}
+        ax.set_xticks(range(len(names)), names, **many)
         ax.set_yticks(range(len(names)), names)
         ax.set(ylabel="planted", title=f"error of {noise:g} in the logarithm")
-    ax.set_xlabel("chosen by AICc")
+    axes[-1].set_xlabel("chosen by AICc")
     return fig, table
 
 
