@@ -1,0 +1,247 @@
+"""The Triton kernels as PyTorch operators, with autograd, for torch.compile as they are (ours).
+
+The field comes in as log g = slope · base over distance (see `triton_field`), and what is differentiated is base
+itself where there is no slope, else slope and the parameter `bend` that shapes base.
+"""
+
+# No `from __future__ import annotations` here: torch.library reads the operators' schema from real annotations.
+
+import math
+from typing import Any, Optional
+
+import torch
+import triton
+from torch import Tensor
+
+from agf_core.attention.triton_backward import delta_kernel, dkdv_kernel, dq_kernel
+from agf_core.attention.triton_decode import decode
+from agf_core.attention.triton_diagonal import diagonal_kernel
+from agf_core.attention.triton_forward import forward_kernel
+from agf_core.attention.triton_table import PAD, copies, diagonal_blocks, from_diagonals
+from agf_core.attention.triton_tiles import Tile, Tiles, capability, tiles
+
+
+def _rows(x: Tensor) -> Tensor:
+    """x with each row of the last dimension in one piece; all other strides stay as they are."""
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
+def _mask(key_mask: Tensor | None) -> Tensor | None:
+    return None if key_mask is None else key_mask.contiguous()
+
+
+def _tiles(q: Tensor) -> Tiles:
+    return tiles(capability(q.device), q.shape[-1], q.dtype)
+
+
+def _log_weight(base: Tensor, slope: Tensor | None) -> Tensor:
+    return base if slope is None else slope[:, None] * base
+
+
+def _table(base: Tensor | None, slope: Tensor | None, weight: bool) -> Tensor | None:
+    """What the kernels read: log2 g inside the softmax, g itself after it."""
+    if base is None:
+        return None
+    log_weight = _log_weight(base, slope)
+    return copies(log_weight.exp() if weight else log_weight * math.log2(math.e))
+
+
+def _launch(tile: Tile) -> dict[str, Any]:
+    return {"num_warps": tile.warps, "num_stages": tile.stages, "enable_fp_fusion": True}
+
+
+def _strides(q: Tensor, k: Tensor, v: Tensor) -> list[int]:
+    return [*q.stride()[:3], *k.stride()[:3], *v.stride()[:3]]
+
+
+def _name(base: Tensor | None, weight: bool) -> str:
+    return "none" if base is None else "weight" if weight else "logit"
+
+
+@torch.library.custom_op("agf_core::field_attention", mutates_args=())
+def field_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    base: Optional[Tensor],  # noqa: UP045
+    slope: Optional[Tensor],  # noqa: UP045
+    bend: Optional[Tensor],  # noqa: UP045
+    bend_base: Optional[Tensor],  # noqa: UP045
+    key_mask: Optional[Tensor],  # noqa: UP045
+    weight: bool,
+    causal: bool,
+    scale: float,
+) -> tuple[Tensor, Tensor]:
+    """Output (B, H, N, d) and log-sum-exp (B, H, N) in units of log 2, +inf where a query has no key; scale > 0.
+
+    `bend` is not read: its gradient comes from `bend_base` = d base / d bend.
+    """
+    q, k, v, key_mask = _rows(q), _rows(k), _rows(v), _mask(key_mask)
+    (batch, heads, queries, dim), (groups, keys) = q.shape, k.shape[1:3]
+    out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    lse = torch.empty(q.shape[:3], dtype=torch.float32, device=q.device)
+    table = _table(base, slope, weight)
+    used, tile = _tiles(q), _tiles(q).forward
+    forward_kernel[(triton.cdiv(queries, tile.rows) * batch * heads,)](
+        q, k, v, table, key_mask, out, lse, *_strides(q, k, v), *(table.stride()[:2] if table is not None else (0, 0)),
+        key_mask.stride(0) if key_mask is not None else 0, heads, heads // groups, queries, keys, scale,
+        DIM=dim, ROWS=tile.rows, COLS=tile.cols, FIELD=_name(base, weight), CAUSAL=causal,
+        MASKED=key_mask is not None, PRECISION=used.precision, PAD=PAD, **_launch(tile),
+    )  # fmt: skip
+    return out, lse
+
+
+@field_attention.register_fake
+def _(q: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+    out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    return out, torch.empty(q.shape[:3], dtype=torch.float32, device=q.device)
+
+
+@torch.library.custom_op("agf_core::field_attention_backward", mutates_args=())
+def field_attention_backward(
+    grad: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    base: Optional[Tensor],  # noqa: UP045
+    slope: Optional[Tensor],  # noqa: UP045
+    bend_base: Optional[Tensor],  # noqa: UP045
+    key_mask: Optional[Tensor],  # noqa: UP045
+    out: Tensor,
+    lse: Tensor,
+    weight: bool,
+    causal: bool,
+    scale: float,
+    train_base: bool,
+    train_slope: bool,
+    train_bend: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of q, k, v, base (H, X), slope (H,), bend (H,); the last three empty where they are not trained."""
+    q, k, v, grad, key_mask = _rows(q), _rows(k), _rows(v), _rows(grad), _mask(key_mask)
+    (batch, heads, queries, dim), (groups, keys) = q.shape, k.shape[1:3]
+    repeat, masked, field = heads // groups, key_mask is not None, _name(base, weight)
+    dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
+    delta = torch.empty_like(lse)
+    delta_kernel[(triton.cdiv(lse.numel(), 64),)](
+        out, grad, delta, *grad.stride()[:3], heads, queries, lse.numel(),
+        DIM=dim, ROWS=64, **_launch(Tile(64, 0, 4, 1)),
+    )  # fmt: skip
+    table = _table(base, slope, weight)
+    used = _tiles(q)
+    strides = [*_strides(q, k, v), *grad.stride()[:3]]
+    table_strides = table.stride()[:2] if table is not None else (0, 0)
+    mask_stride = key_mask.stride(0) if key_mask is not None else 0
+    common: dict[str, Any] = {"DIM": dim, "FIELD": field, "CAUSAL": causal, "MASKED": masked}
+    common |= {"PRECISION": used.precision, "PAD": PAD}
+
+    params = 2 if train_bend else 1 if train_slope else 0
+    tile = used.dq
+    count = triton.cdiv(queries, tile.rows)
+    sums = lse.new_empty(batch, heads, count, params)
+    d1 = copies(base) if params and weight and base is not None else None
+    d2 = copies(_log_weight(bend_base, slope)) if train_bend and bend_base is not None else None
+    dq_kernel[(count * batch * heads,)](
+        q, k, v, table, d1, d2, key_mask, grad, lse, delta, dq, sums if params else None, *strides, *table_strides,
+        mask_stride, heads, repeat, queries, keys, scale, ROWS=tile.rows, COLS=tile.cols, PARAMS=params,
+        **_launch(tile), **common,
+    )  # fmt: skip
+
+    tile = used.dkdv
+    reversed_table = _table(base.flip(-1), slope, weight) if base is not None else None
+    dkdv_kernel[(triton.cdiv(keys, tile.cols) * batch * groups,)](
+        q, k, v, reversed_table, key_mask, grad, lse, delta, dk, dv, *strides, *table_strides, mask_stride, groups,
+        repeat, queries, keys, scale, ROWS=tile.rows, COLS=tile.cols,
+        **_launch(tile), **common,
+    )  # fmt: skip
+
+    dbase, dslope, dbend = (lse.new_empty(0) for _ in range(3))
+    if train_base and base is not None:
+        side = used.diagonal.rows
+        blocks = diagonal_blocks(side, queries, keys, causal)
+        diagonals = lse.new_empty(batch, heads, blocks, 2, side)
+        diagonal_kernel[(blocks * batch * heads,)](
+            q, k, v, table, key_mask, grad, lse, delta, diagonals, *strides, table_strides[0], mask_stride, heads,
+            repeat, queries, keys, blocks, scale, SIDE=side,
+            **_launch(used.diagonal), **common,
+        )  # fmt: skip
+        dbase = from_diagonals(diagonals, side, queries, base.shape[1])
+    if params and slope is not None:
+        total = sums.sum((0, 2))  # (H, PARAMS), in a fixed order
+        # Inside the softmax the kernel summed slope · base in units of log 2, its own table.
+        dslope = total[:, 0] if weight else torch.where(slope == 0, 0, total[:, 0] / (slope * math.log2(math.e)))
+        dslope = dslope.clone()  # an operator's outputs may not share memory
+        dbend = total[:, 1].clone() if train_bend else dbend
+    return dq, dk, dv, dbase, dslope, dbend
+
+
+@field_attention_backward.register_fake
+def _(
+    grad: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    base: Tensor | None,
+    slope: Tensor | None,
+    bend_base: Tensor | None,
+    key_mask: Tensor | None,
+    out: Tensor,
+    lse: Tensor,
+    weight: bool,
+    causal: bool,
+    scale: float,
+    train_base: bool,
+    train_slope: bool,
+    train_bend: bool,
+) -> tuple[Tensor, ...]:
+    dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
+    dbase = lse.new_empty(base.shape) if train_base and base is not None else lse.new_empty(0)
+    heads = q.shape[1]
+    few = train_slope or train_bend
+    return dq, dk, dv, dbase, lse.new_empty(heads if few else 0), lse.new_empty(heads if train_bend else 0)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    q, k, v, base, slope, _, bend_base, key_mask, *options = inputs
+    ctx.save_for_backward(q, k, v, base, slope, bend_base, key_mask, *output)
+    ctx.options = options
+
+
+def _differentiate(ctx: Any, grad: Tensor, _: Any) -> tuple[Tensor | None, ...]:
+    train_base, train_slope, train_bend = ctx.needs_input_grad[3:6]
+    dq, dk, dv, dbase, dslope, dbend = torch.ops.agf_core.field_attention_backward(
+        grad, *ctx.saved_tensors, *ctx.options, train_base, train_slope, train_bend
+    )
+    field = (dbase if train_base else None, dslope if train_slope else None, dbend if train_bend else None)
+    return dq, dk, dv, *field, None, None, None, None, None
+
+
+field_attention.register_autograd(_differentiate, setup_context=_save)
+
+
+@torch.library.custom_op("agf_core::field_decode", mutates_args=())
+def field_decode(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    law: str,
+    base: Optional[Tensor],  # noqa: UP045
+    slope: Optional[Tensor],  # noqa: UP045
+    bend: Optional[Tensor],  # noqa: UP045
+    key_mask: Optional[Tensor],  # noqa: UP045
+    weight: bool,
+    causal: bool,
+    scale: float,
+) -> Tensor:
+    """(B, H, N, d), without gradients: few queries on a long cache. `law`: none, table (base), power, exponential."""
+    used = _tiles(q)
+    processors = torch.cuda.get_device_properties(q.device).multi_processor_count if q.device.type == "cuda" else 1
+    q, k, v, key_mask = _rows(q), _rows(k), _rows(v), _mask(key_mask)
+    base = None if base is None else base.contiguous()
+    return decode(
+        q, k, v, law, base, slope, bend, key_mask, weight, causal, scale, processors, used.decode, used.precision
+    )  # fmt: skip
+
+
+@field_decode.register_fake
+def _(q: Tensor, *_: Any) -> Tensor:
+    return torch.empty(q.shape, dtype=q.dtype, device=q.device)

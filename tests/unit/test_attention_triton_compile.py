@@ -1,0 +1,40 @@
+"""The Triton kernels compile for real GPUs, without one: they fit the shared memory, and main loops spill nothing."""
+
+import os
+
+import pytest
+
+pytest.importorskip("triton")
+if os.environ.get("TRITON_INTERPRET") == "1":
+    pytest.skip("the interpreter compiles nothing", allow_module_level=True)
+
+from agf_core.analysis import kernels_compile
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not (kernels_compile.TOOLS / "ptxas").exists(), reason="no ptxas in the triton package"),
+]
+
+
+@pytest.mark.parametrize(
+    ("target", "dim", "dtype", "placement", "masked"),
+    [
+        (90, 64, "bf16", "logit", True),
+        (90, 128, "bf16", "logit", False),
+        (80, 64, "bf16", "weight", False),
+        (89, 64, "bf16", "none", False),
+    ],
+)
+def test_main_loops_spill_nothing(target, dim, dtype, placement, masked):
+    for name, kernel, tile, given in kernels_compile.variants(target, dim, dtype, placement, masked):
+        found = kernels_compile.resources(kernel, tile, given, target, dtype)
+        assert found.shared <= kernels_compile.SHARED[target], f"{name}: {found}"
+        assert found.spills < 0.25, f"{name}: {found}"
+
+
+@pytest.mark.parametrize(("target", "dtype"), [(75, "fp16"), (80, "fp32"), (80, "bf16")])
+def test_the_rest_compiles_too(target, dtype):
+    for name, kernel, tile, given in kernels_compile.variants(target, 128 if dtype == "bf16" else 64, dtype):
+        if name in ("forward", "dq, 1 parameters", "dk, dv", "diagonal", "decode"):
+            found = kernels_compile.resources(kernel, tile, given, target, dtype)
+            assert found.shared <= kernels_compile.SHARED[target], f"{name}: {found}"
