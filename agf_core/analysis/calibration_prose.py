@@ -9,7 +9,7 @@ import pandas as pd
 
 from agf_core.analysis.calibration import Page
 from agf_core.analysis.calibration_series import Stored
-from agf_core.figures import Number
+from agf_core.figures import Estimate, Number
 
 LOW, HIGH = 0.92, 0.98  # what a 95 % interval's coverage is allowed
 Words = tuple[str, dict[str, Number]]  # a text with {names} of numbers, and the numbers: for `say`
@@ -109,7 +109,7 @@ def in_short(page: Page) -> Words:
 def coverage(page: Page) -> Words:
     """The reader's coverage beside the stored one."""
     own = page.coverage
-    text = "This run: {least:.1%} to {most:.1%} of {sets} data sets per law and size."
+    text = "This run: {least:.1%} to {most:.1%} of {sets:,} data sets per law and size."
     numbers: dict[str, Number] = {
         "least": own["coverage"].min(), "most": own["coverage"].max(), "sets": int(own["sets"].iloc[0]),
     }  # fmt: skip
@@ -124,7 +124,7 @@ def coverage(page: Page) -> Words:
         "agree": agree, "pairs": len(both),
     }  # fmt: skip
     text += (
-        " The stored run: {stored_least:.1%} to {stored_most:.1%} of {stored_sets}; it lies within this run's interval "
+        " The stored run: {stored_least:.1%} to {stored_most:.1%} of {stored_sets:,}; it lies within this run's interval "
         "in {agree} of {pairs} rows."
     )
     return text, numbers
@@ -144,7 +144,7 @@ def full_coverage(full: Stored | None) -> Words:
         "commit": made["commit"], "sets": int(table["sets"].iloc[0]),
     }  # fmt: skip
     text = (
-        f"{{inside}} of {{cells}} cells, of {{sets}} series each, lie between {LOW:.0%} and {HIGH:.0%}; the median is "
+        f"{{inside}} of {{cells}} cells, of {{sets:,}} series each, lie between {LOW:.0%} and {HIGH:.0%}; the median is "
         "{median:.1%}. Farthest from the promise: {law}, {parameter}, {points} points, {space} space, with "
         "{worst:.1%}."
     )
@@ -171,8 +171,8 @@ def choice(page: Page) -> Words:
     }  # fmt: skip
     return (
         "With errors of {first:g} every law is recognised in at least {least_small:.0%} of its series; with errors of "
-        "{last:g} the worst recognised one only in {least_large:.0%}: it gives way to simpler ones. Power and "
-        "exponential, on which the claims turn, are taken for each other in at most {small:.1%} and {large:.1%}.",
+        "{last:g} in at least {least_large:.0%}. Power and exponential, on which the claims turn, are taken for each "
+        "other in at most {small:.1%} and {large:.1%}.",
         numbers,
     )
 
@@ -199,6 +199,11 @@ def full_choice(full: Stored | None) -> Words:
 def middle(choice: pd.DataFrame) -> pd.DataFrame:
     """The part of a table of choices with the middle error."""
     return choice[choice["noise"] == sorted(choice["noise"].unique())[len(choice["noise"].unique()) // 2]]
+
+
+def with_interval(data: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The same with `column` as estimates, from it and the columns low and high."""
+    return data.assign(**{column: [Estimate(*row) for row in data[[column, "low", "high"]].to_numpy()]})
 
 
 def table(data: pd.DataFrame, columns: dict[str, str]) -> str:
