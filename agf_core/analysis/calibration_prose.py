@@ -124,8 +124,8 @@ def coverage(page: Page) -> Words:
         "agree": agree, "pairs": len(both),
     }  # fmt: skip
     text += (
-        " The stored run: {stored_least:.1%} to {stored_most:.1%} of {stored_sets:,}; it lies within this run's interval "
-        "in {agree} of {pairs} rows."
+        " The stored run: {stored_least:.1%} to {stored_most:.1%} of {stored_sets:,}; it lies within this run's "
+        "interval in {agree} of {pairs} rows."
     )
     return text, numbers
 
@@ -144,8 +144,8 @@ def full_coverage(full: Stored | None) -> Words:
         "commit": made["commit"], "sets": int(table["sets"].iloc[0]),
     }  # fmt: skip
     text = (
-        f"{{inside}} of {{cells}} cells, of {{sets:,}} series each, lie between {LOW:.0%} and {HIGH:.0%}; the median is "
-        "{median:.1%}. Farthest from the promise: {law}, {parameter}, {points} points, {space} space, with "
+        f"{{inside}} of {{cells}} cells, of {{sets:,}} series each, lie between {LOW:.0%} and {HIGH:.0%}; the median "
+        "is {median:.1%}. Farthest from the promise: {law}, {parameter}, {points} points, {space} space, with "
         "{worst:.1%}."
     )
     if not inside.all():

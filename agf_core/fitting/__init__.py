@@ -9,8 +9,7 @@
 from agf_core.fitting.compare import akaike_weights, compare_curves, compare_series, score_holdout
 from agf_core.fitting.count_compare import Goodness, Ratio, compare_counts, goodness_of_fit, likelihood_ratio
 from agf_core.fitting.count_laws import COUNT_LAWS
-from agf_core.fitting.count_result import CountFit
-from agf_core.fitting.counts import fit_counts
+from agf_core.fitting.counts import CountFit, fit_counts
 from agf_core.fitting.curves import fit_curve, fit_curves
 from agf_core.fitting.gravity import GRAVITY_LAWS, compare_gravity, fit_gravity, stream_gravity
 from agf_core.fitting.gravity_result import GravityFit
@@ -29,35 +28,9 @@ from agf_core.fitting.learning import (
 from agf_core.fitting.results import CurveFit, CurveFits
 
 __all__ = [
-    "COUNT_LAWS",
-    "GRAVITY_LAWS",
-    "LAWS",
-    "CountFit",
-    "CurveFit",
-    "CurveFits",
-    "GammaMixture",
-    "Goodness",
-    "GravityFit",
-    "Ratio",
-    "akaike_weights",
-    "compare_counts",
-    "compare_curves",
-    "compare_forgetting",
-    "compare_gravity",
-    "compare_loss",
-    "compare_series",
-    "ebbinghaus",
-    "fit_counts",
-    "fit_curve",
-    "fit_curves",
-    "fit_gamma_mixture",
-    "fit_gravity",
-    "fit_loss",
-    "fsrs_retention",
-    "fsrs_to_shifted_power",
-    "goodness_of_fit",
-    "likelihood_ratio",
-    "score_holdout",
-    "shifted_power_to_fsrs",
-    "stream_gravity",
-]
+    "COUNT_LAWS", "GRAVITY_LAWS", "LAWS", "CountFit", "CurveFit", "CurveFits", "GammaMixture", "Goodness", "GravityFit",
+    "Ratio", "akaike_weights", "compare_counts", "compare_curves", "compare_forgetting", "compare_gravity",
+    "compare_loss", "compare_series", "ebbinghaus", "fit_counts", "fit_curve", "fit_curves", "fit_gamma_mixture",
+    "fit_gravity", "fit_loss", "fsrs_retention", "fsrs_to_shifted_power", "goodness_of_fit", "likelihood_ratio",
+    "score_holdout", "shifted_power_to_fsrs", "stream_gravity",
+]  # fmt: skip

@@ -29,14 +29,8 @@ def akaike_weights(aicc: ArrayLike, axis: int = -1) -> Array:
 
 
 def compare_curves(
-    x: ArrayLike,
-    y: ArrayLike,
-    laws: Iterable[str] | None = None,
-    sigma: ArrayLike | None = None,
-    *,
-    space: str = "log",
-    asymptote: bool = False,
-    absolute_sigma: bool = False,
+    x: ArrayLike, y: ArrayLike, laws: Iterable[str] | None = None, sigma: ArrayLike | None = None, *,
+    space: str = "log", asymptote: bool = False, absolute_sigma: bool = False,
 ) -> pd.DataFrame:
     """Fit several laws (all seven if None) to one series; one row per law, best AICc first.
 
@@ -57,13 +51,8 @@ def compare_curves(
 
 
 def compare_series(
-    x: ArrayLike,
-    y: ArrayLike,
-    laws: Iterable[str] | None = None,
-    sigma: ArrayLike | None = None,
-    *,
-    space: str = "log",
-    asymptote: bool = False,
+    x: ArrayLike, y: ArrayLike, laws: Iterable[str] | None = None, sigma: ArrayLike | None = None, *,
+    space: str = "log", asymptote: bool = False,
 ) -> pd.DataFrame:
     """`compare_curves` for S series y (S, n), batched: one row per series and law.
 
@@ -90,14 +79,8 @@ def compare_series(
 
 
 def score_holdout(
-    x: ArrayLike,
-    y: ArrayLike,
-    laws: Iterable[str] | None = None,
-    *,
-    train: ArrayLike,
-    sigma: ArrayLike | None = None,
-    space: str = "log",
-    asymptote: bool = False,
+    x: ArrayLike, y: ArrayLike, laws: Iterable[str] | None = None, *, train: ArrayLike, sigma: ArrayLike | None = None,
+    space: str = "log", asymptote: bool = False,
 ) -> pd.DataFrame:
     """Fit on the points where `train` is True, score on the rest: the error of laws on what they have not seen.
 

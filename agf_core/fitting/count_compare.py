@@ -15,8 +15,7 @@ from scipy import special, stats
 
 from agf_core.fitting.compare import akaike_weights
 from agf_core.fitting.count_laws import COUNT_LAWS
-from agf_core.fitting.count_result import CountFit
-from agf_core.fitting.counts import fit_histogram, settle
+from agf_core.fitting.counts import CountFit, fit_histogram, settle
 from agf_core.fitting.histogram import histogram
 from agf_core.fitting.laws import INF, Array
 from agf_core.fitting.validate import check_laws
@@ -69,14 +68,8 @@ def likelihood_ratio(first: CountFit, second: CountFit) -> Ratio:
 
 
 def compare_counts(
-    samples: ArrayLike,
-    laws: Iterable[str] | None = None,
-    xmin: float | None = None,
-    *,
-    weights: ArrayLike | None = None,
-    xmax: float | None = None,
-    discrete: bool = True,
-    reference: str = "power",
+    samples: ArrayLike, laws: Iterable[str] | None = None, xmin: float | None = None, *,
+    weights: ArrayLike | None = None, xmax: float | None = None, discrete: bool = True, reference: str = "power",
 ) -> pd.DataFrame:
     """Fit several laws (all if None) to one and the same tail; one row per law, best AICc first.
 
@@ -122,15 +115,8 @@ class Goodness:
 
 
 def goodness_of_fit(
-    samples: ArrayLike,
-    law: str = "power",
-    xmin: float | None = None,
-    *,
-    weights: ArrayLike | None = None,
-    xmax: float | None = None,
-    discrete: bool = True,
-    repeats: int = 200,
-    seed: int = 0,
+    samples: ArrayLike, law: str = "power", xmin: float | None = None, *, weights: ArrayLike | None = None,
+    xmax: float | None = None, discrete: bool = True, repeats: int = 200, seed: int = 0,
 ) -> Goodness:
     """Parametric bootstrap of the Kolmogorov-Smirnov distance (Clauset et al. 2009, section 4.1).
 

@@ -75,7 +75,7 @@ def _log_survival_lognormal(x: Array, p: Params) -> Array:
 
 
 def _rounded(
-    survival: Callable[[Array, Params], Array], log_density: Callable[[Array, Params], Array]
+    survival: Callable[[Array, Params], Array], log_density: Callable[[Array, Params], Array],
 ) -> tuple[Callable[[Array, Params, bool], Array], Callable[[Array, float, Params, bool], Array]]:
     """Mass and totals of a law known by its survival function, made discrete by rounding."""
 

@@ -6,27 +6,99 @@ the bootstrap; `powerlaw` (Alstott et al. 2014) is the oracle in the tests.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from agf_core.fitting.count_fit import Setting, maximise
 from agf_core.fitting.count_laws import COUNT_LAWS
-from agf_core.fitting.count_result import CountFit
 from agf_core.fitting.histogram import Histogram, histogram
-from agf_core.fitting.laws import INF
+from agf_core.fitting.laws import INF, Array
+from agf_core.fitting.results import Result, draw, number
 from agf_core.fitting.validate import check_laws
 from agf_core.fitting.xmin import find_xmin
 
 
+@dataclass(frozen=True, repr=False)
+class CountFit(Result):
+    """A distribution fitted from xmin on. n_tail: weight (number of samples) in the tail, of n in all.
+
+    ks: Kolmogorov-Smirnov distance; loglik: natural log likelihood of the tail; ci: by profile likelihood, given xmin.
+    For discrete data a break_ belongs to the first regime.
+    """
+
+    kind = "counts"
+    xmin: float
+    xmax: float
+    ks: float
+    loglik: float
+    n_tail: float
+    n: float
+    discrete: bool
+    setting: Setting = field(compare=False)
+
+    @property
+    def _vector(self) -> Array:
+        return np.array([self.params[name] for name in COUNT_LAWS[self.law].parameters])
+
+    @property
+    def aicc(self) -> float:
+        """Corrected Akaike criterion of the tail: compare only fits with the same xmin and xmax."""
+        k = len(self.params)
+        return float(2 * k - 2 * self.loglik + 2 * k * (k + 1) / max(self.n_tail - k - 1, 1e-9))
+
+    def log_mass(self, x: ArrayLike) -> Array:
+        """Log probability (density, if continuous) at x >= xmin, given x >= xmin."""
+        return self.setting.log_mass(self._vector, np.asarray(x, dtype=float))
+
+    def predict(self, x: ArrayLike) -> Array:
+        """Expected weight at each x (per unit of x, if continuous): n_tail times the mass."""
+        return self.n_tail * np.exp(self.log_mass(x))
+
+    def survival(self, x: ArrayLike) -> Array:
+        """P(X >= x), given X >= xmin."""
+        return self.setting.survival(self._vector, np.asarray(x, dtype=float))
+
+    def sample(self, size: int, rng: np.random.Generator) -> Array:
+        """`size` draws from the fitted tail, by bisection of its survival function: (size,)."""
+        target = rng.random(size)  # P(X >= x) just above this
+        low = np.full(size, self.xmin)
+        high = np.full(size, min(self.xmax, 2 * self.xmin + 1))
+        while np.any(short := (self.survival(high) > target) & (high < min(self.xmax, 1e15))):
+            high = np.where(short, np.minimum(2 * high, self.xmax), high)
+        for _ in range(60):
+            middle = np.floor((low + high + 1) / 2) if self.discrete else (low + high) / 2
+            above = self.survival(middle) > target
+            low, high = np.where(above, middle, low), np.where(above, high, middle - self.discrete)
+            if np.all(high - low <= (0 if self.discrete else 1e-12 * low)):
+                break
+        return low
+
+    def plot(self, ax: Any = None) -> Any:
+        """Share of values >= x and the fitted law with its band (from the first parameter's interval); the axes."""
+        tail, first = self.setting.tail, COUNT_LAWS[self.law].parameters[0]
+        grid = np.geomspace(self.xmin, tail.values[-1], 100)
+        grid = np.unique(np.round(grid)) if self.discrete else grid
+        band = None
+        if np.isfinite(self.ci[first]).all():
+            low, high = (self.setting.survival(np.array([end, *self._vector[1:]]), grid) for end in self.ci[first])
+            band = low, high
+        label = f"{self.law}, KS {self.ks:.3g}"
+        return draw(ax, (tail.values, 1 - tail.below()), grid, self.survival(grid), label, band, f"95 % of {first}")
+
+    def _heading(self) -> str:
+        end = "" if np.isinf(self.xmax) else f" to {number(self.xmax)}"
+        return (
+            f"{self.law} from {number(self.xmin)}{end}, {'discrete' if self.discrete else 'continuous'}; "
+            f"{self.n_tail:g} of {self.n:g} values, KS = {number(self.ks)}, log likelihood = {self.loglik:.6g}"
+        )
+
+
 def fit_counts(
-    samples: ArrayLike,
-    law: str = "power",
-    xmin: float | None = None,
-    *,
-    weights: ArrayLike | None = None,
-    xmax: float | None = None,
-    discrete: bool = True,
-    intervals: bool = True,
+    samples: ArrayLike, law: str = "power", xmin: float | None = None, *, weights: ArrayLike | None = None,
+    xmax: float | None = None, discrete: bool = True, intervals: bool = True,
 ) -> CountFit:
     """Fit one law to the tail xmin <= x <= xmax; exponent > 0 is decay.
 
@@ -50,7 +122,7 @@ def fit_counts(
 
 
 def fit_histogram(
-    data: Histogram, law: str, xmin: float | None, *, xmax: float | None, discrete: bool, intervals: bool = True
+    data: Histogram, law: str, xmin: float | None, *, xmax: float | None, discrete: bool, intervals: bool = True,
 ) -> CountFit:
     """`fit_counts` on a histogram that has been checked."""
     setting = settle(data, law, xmin, xmax, discrete)

@@ -26,15 +26,8 @@ CHUNK = 500
 
 
 def fit_curve(
-    x: ArrayLike,
-    y: ArrayLike,
-    law: str,
-    sigma: ArrayLike | None = None,
-    *,
-    space: str = "log",
-    asymptote: bool = False,
-    absolute_sigma: bool = False,
-    intervals: bool = True,
+    x: ArrayLike, y: ArrayLike, law: str, sigma: ArrayLike | None = None, *, space: str = "log",
+    asymptote: bool = False, absolute_sigma: bool = False, intervals: bool = True,
 ) -> CurveFit:
     """Fit one law to one series by weighted least squares; exponent > 0 is decay.
 
@@ -63,15 +56,8 @@ def fit_curve(
 
 
 def fit_curves(
-    x: ArrayLike,
-    y: ArrayLike,
-    law: str,
-    sigma: ArrayLike | None = None,
-    *,
-    space: str = "log",
-    asymptote: bool = False,
-    absolute_sigma: bool = False,
-    intervals: bool = True,
+    x: ArrayLike, y: ArrayLike, law: str, sigma: ArrayLike | None = None, *, space: str = "log",
+    asymptote: bool = False, absolute_sigma: bool = False, intervals: bool = True,
 ) -> CurveFits:
     """`fit_curve` for S series that share x: x (n,), y (S, n), sigma (n,) or (S, n). All series in one batch.
 
@@ -122,7 +108,7 @@ def _chunks(series: NDArray[np.int64]) -> list[NDArray[np.int64]]:
 
 
 def _problem(
-    x: Array, y: Array, law: str, sigma: Array | None, good: NDArray[np.bool_], log_space: bool, asymptote: bool
+    x: Array, y: Array, law: str, sigma: Array | None, good: NDArray[np.bool_], log_space: bool, asymptote: bool,
 ) -> Problem:
     """The batch in fitted coordinates; unfittable series get a fittable stand-in, their numbers are blanked later."""
     log_mean = float(np.log(x[x > 0]).mean())
@@ -199,7 +185,7 @@ def _written(problem: Problem, h: Array, low: Array, high: Array) -> tuple[dict[
 
 
 def _blank_constant(
-    params: dict[str, Array], lows: dict[str, Array], highs: dict[str, Array], constant: NDArray[np.bool_], mean: Array
+    params: dict[str, Array], lows: dict[str, Array], highs: dict[str, Array], constant: NDArray[np.bool_], mean: Array,
 ) -> None:
     """A constant series decays with exponent 0; its scale, shape and the like do not exist."""
     for name, values in params.items():

@@ -107,7 +107,7 @@ class _Classes:
 
 
 def _blocks(
-    values: Array, origin: NDArray[Any], destination: NDArray[Any], r: Array, keep: Mask, steps: Array
+    values: Array, origin: NDArray[Any], destination: NDArray[Any], r: Array, keep: Mask, steps: Array,
 ) -> tuple[BlockFlows, list[Any], Array]:
     classes = _Classes(r, keep)
     rows, columns, by_class, logs = classes.sums(values)
@@ -124,7 +124,7 @@ def _blocks(
 
 
 def _long(
-    values: Array, origin: NDArray[Any], destination: NDArray[Any], r: Array, groups: NDArray[Any], steps: Array
+    values: Array, origin: NDArray[Any], destination: NDArray[Any], r: Array, groups: NDArray[Any], steps: Array,
 ) -> tuple[LongFlows, list[Any], Array]:
     (from_, from_names), (to, to_names), (group, group_names) = _codes(origin), _codes(destination), _codes(groups)
     if len(group_names) < 2:
@@ -144,7 +144,7 @@ def _codes(labels: NDArray[Any]) -> tuple[NDArray[np.int64], list[Any]]:
 
 
 def _participants(
-    r: Array, include: ArrayLike | None, law: str, edges: Sequence[float] | None
+    r: Array, include: ArrayLike | None, law: str, edges: Sequence[float] | None,
 ) -> tuple[Mask, Array]:
     """Which pairs take part, and the steps' edges."""
     keep = np.isfinite(r) & (r > 0)

@@ -10,6 +10,7 @@ Both offer the same few operations on a *kernel*: a value per distance class, sp
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,12 +82,6 @@ class LongFlows:
         value = by_class[self.klass] - u[self.origin] - v[self.destination]
         return total(self.cluster, self.flow * value, self.clusters)
 
-    def without_origin(self) -> LongFlows:
-        return replace(self, origin=np.zeros_like(self.origin), origins=1)
-
-    def without_destination(self) -> LongFlows:
-        return replace(self, destination=np.zeros_like(self.destination), destinations=1)
-
 
 @dataclass(frozen=True)
 class BlockFlows:
@@ -151,11 +146,11 @@ class BlockFlows:
         rows, columns = self.row_flow * u[self.origin], self.column_flow * v[self.destination]
         return self.class_flow @ by_class - rows.sum(axis=1) - columns.sum(axis=1)
 
-    def without_origin(self) -> BlockFlows:
-        return replace(self, origin=np.zeros_like(self.origin), origins=1)
-
-    def without_destination(self) -> BlockFlows:
-        return replace(self, destination=np.zeros_like(self.destination), destinations=1)
-
 
 Flows = LongFlows | BlockFlows
+
+
+def without(flows: Flows, part: str) -> Flows:
+    """The same flows with one effect for all of `part`: "origin" or "destination"."""
+    one: dict[str, Any] = {part: np.zeros_like(getattr(flows, part)), f"{part}s": 1}
+    return replace(flows, **one)

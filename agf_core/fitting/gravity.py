@@ -9,8 +9,7 @@ the causal trap is ours (DESIGN, rules of evidence 2).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,40 +18,23 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from agf_core.fitting.flow_data import gather, stream
-from agf_core.fitting.flows import Flows
+from agf_core.fitting.flows import Flows, without
 from agf_core.fitting.gravity_result import GravityFit
-from agf_core.fitting.laws import INF, REACH, Array
-from agf_core.fitting.ppml import Columns, Poisson, distance_share, fit_poisson
+from agf_core.fitting.laws import INF, LAWS, Array, CurveLaw
+from agf_core.fitting.ppml import Columns, distance_share, fit_poisson
 from agf_core.fitting.results import Interval
 from agf_core.fitting.validate import check_laws
 
 GRAVITY_LAWS = ("power", "shifted_power", "exponential", "steps")
 # Below this share of its variance a distance is a combination of the effects, up to rounding.
 SPANNED = 1e-6
-
-
-@dataclass(frozen=True)
-class _Law:
-    """How a law enters the likelihood: columns, starting points, and names of the written parameters."""
-
-    columns: Columns
-    starts: list[Array]
-    names: tuple[str, ...]
-    # theta -> the written parameters (a scale as its logarithm), their derivatives, whether at an edge; None: theta
-    written: Callable[[Array], tuple[Array, Array, bool]] | None = None
-    bounds: tuple[Array, Array] | None = None
+# How a law enters the likelihood: columns, starting point, bounds of a law that is not log-linear.
+Form = tuple[Columns, Array, tuple[Array, Array] | None]
 
 
 def fit_gravity(
-    flow: ArrayLike,
-    origin: ArrayLike,
-    destination: ArrayLike,
-    distance: ArrayLike,
-    law: str = "power",
-    *,
-    include: ArrayLike | None = None,
-    cluster: ArrayLike | None = None,
-    edges: Sequence[float] | None = None,
+    flow: ArrayLike, origin: ArrayLike, destination: ArrayLike, distance: ArrayLike, law: str = "power", *,
+    include: ArrayLike | None = None, cluster: ArrayLike | None = None, edges: Sequence[float] | None = None,
     parts: bool = True,
 ) -> GravityFit:
     """Fit one gravity model; exponent > 0 is decay.
@@ -79,13 +61,8 @@ def fit_gravity(
 
 
 def stream_gravity(
-    texts: Iterable[tuple[ArrayLike, ArrayLike]],
-    distance: ArrayLike,
-    law: str = "power",
-    *,
-    include: ArrayLike | None = None,
-    edges: Sequence[float] | None = None,
-    parts: bool = True,
+    texts: Iterable[tuple[ArrayLike, ArrayLike]], distance: ArrayLike, law: str = "power", *,
+    include: ArrayLike | None = None, edges: Sequence[float] | None = None, parts: bool = True,
 ) -> list[GravityFit]:
     """Fit H gravity models (heads) to attention that arrives text by text and is never stored; one fit per head.
 
@@ -100,11 +77,7 @@ def stream_gravity(
 
 
 def compare_gravity(
-    flow: ArrayLike,
-    origin: ArrayLike,
-    destination: ArrayLike,
-    distance: ArrayLike,
-    laws: Iterable[str] | None = None,
+    flow: ArrayLike, origin: ArrayLike, destination: ArrayLike, distance: ArrayLike, laws: Iterable[str] | None = None,
     **options: Any,
 ) -> pd.DataFrame:
     """Fit several laws (power, shifted_power, exponential if None) to the same flows; smallest deviance first.
@@ -123,101 +96,88 @@ def compare_gravity(
 
 
 def _fit(flows: Flows, labels: list[Any], law: str, edges: Array, parts: bool, check: bool) -> GravityFit:
-    form = _law(law, flows.distances, edges)
+    columns, start, bounds = _steps(flows.distances, edges) if law == "steps" else _curve(LAWS[law], flows.distances)
     if check:
-        share = distance_share(flows, form.columns, form.starts[0])
+        share = distance_share(flows, columns, start)
         if share < SPANNED:
             raise ValueError(
                 f"the distance under law {law!r} is a combination of the origin and destination effects (share left "
                 f"over: {share:.1e}), so that no exponent exists. With r = i - j this happens when every key position "
                 f"has an effect of its own: use token types over several texts as destinations, or another law"
             )
-    fits = [fit_poisson(flows, form.columns, start, form.bounds) for start in form.starts]
-    best = min(fits, key=lambda f: f.deviance)
-    without: dict[str, float] = {}
-    if parts:
-        for name, reduced in (("origin", flows.without_origin()), ("destination", flows.without_destination())):
-            without[name] = fit_poisson(reduced, form.columns, best.theta, form.bounds).deviance
-        without["distance"] = fit_poisson(flows, _no_columns, np.zeros(0)).deviance
+    best = fit_poisson(flows, columns, start, bounds)
     total = flows.by_origin().sum()
     null = 2 * (flows.flow_log_flow - total * np.log(total / flows.pairs))
-    shares = {name: (value - best.deviance) / null for name, value in without.items()}
-    params, ci, covariance, edge = _written(form, best, flows.clusters)
+    shares: dict[str, float] = {}
+    if parts:
+        nothing = np.zeros(len(flows.distances)), np.zeros((0, len(flows.distances)))
+        reduced = {p: fit_poisson(without(flows, p), columns, best.theta, bounds) for p in ("origin", "destination")}
+        reduced["distance"] = fit_poisson(flows, lambda theta: nothing, np.zeros(0))
+        shares = {name: (fit.deviance - best.deviance) / null for name, fit in reduced.items()}
+    bread = np.linalg.pinv(best.information, rcond=1e-13, hermitian=True)
+    covariance = bread @ (best.scores.T @ best.scores * flows.clusters / (flows.clusters - 1)) @ bread
+    gradient = columns(best.theta)[1]
+    deviation = np.sqrt(np.maximum(np.einsum("pr,pq,qr->r", gradient, covariance, gradient), 0.0))
+    edge = bounds is not None and not bool(((bounds[0] < best.theta) & (best.theta < bounds[1])).all())
     flags = [] if best.converged else ["the optimum was not reached; do not use these numbers"]
     if best.share < 1e-2:
         flags.append(f"the effects leave only {best.share:.1e} of the distance's variance: the estimate is weak")
     if edge:
         flags.append("scale at the edge of its range: the flows prefer a limiting law (a power or an exponential)")
+    params, ci, covariance = _written(law, flows, edges, best.theta, covariance, edge)
     mass = best.mass / np.exp(np.mean(np.log(best.mass[best.mass > 0])))
     return GravityFit(
-        law=law, params=params, ci=ci,
+        law=law, params=params, ci=ci, flags=tuple(flags),
         masses=pd.Series(mass, index=pd.Index(labels, name="destination"), name="mass"),
         deviance_explained=float(1 - best.deviance / null), shares=shares, residual_share=best.share,
         deviance=best.deviance, null_deviance=float(null), pairs=flows.pairs, clusters=flows.clusters,
-        covariance=covariance, flags=tuple(flags), flows=flows, edges=edges,
+        covariance=covariance, deviation=deviation, flows=flows, edges=edges,
     )
 
 
-def _no_columns(theta: Array, r: Array) -> tuple[Array, Array]:
-    return np.zeros(len(r)), np.zeros((0, len(r)))
+def _curve(law: CurveLaw, r: Array) -> Form:
+    """A law of curves as columns of its coordinates (`laws`), without the level, which the effects absorb."""
+    u, q = r / np.exp(np.log(r).mean()), len(law.lower)
+
+    def columns(theta: Array) -> tuple[Array, Array]:
+        basis = law.basis(u, theta[q:])[0]
+        if law.slope is None:
+            return theta @ basis, basis
+        return theta[:q] @ basis, np.vstack([basis, theta[:q] @ law.slope(u, theta[q:])[0]])
+
+    if law.psi_range is None:
+        return columns, np.ones(q), None
+    low, high = law.psi_range(u)
+    # Half the slope at the middle of the range, where both limits are near.
+    return columns, np.array([0.5, 0.0]), (np.array([-INF, low]), np.array([INF, high]))
 
 
-def _law(law: str, r: Array, edges: Array) -> _Law:
-    one = np.array([1.0])
-    if law == "power":
-        return _Law(lambda th, x: (-th[0] * np.log(x), -np.log(x)[None]), [one], ("exponent",))
-    if law == "exponential":
-        return _Law(lambda th, x: (-th[0] * x, -x[None]), [one / r.mean()], ("rate",))
+def _steps(r: Array, edges: Array) -> Form:
+    inside = (np.arange(1, len(edges) - 1)[:, None] == np.digitize(r, edges) - 1).astype(float)
+    return lambda theta: (theta @ inside, inside), np.zeros(len(inside)), None
+
+
+def _written(
+    law: str, flows: Flows, edges: Array, theta: Array, covariance: Array, edge: bool
+) -> tuple[dict[str, float], dict[str, Interval], Array]:
+    """Parameters, their intervals (t with clusters - 1 degrees of freedom), their covariance (a scale by its log).
+
+    At the edge of a scale's range nothing is known of it but its side.
+    """
+    quantile = float(stats.t.ppf(0.975, flows.clusters - 1))
     if law == "steps":
-        step = np.digitize(r, edges) - 1
-        inside = (np.arange(1, len(edges) - 1)[:, None] == step).astype(float)
-        names = tuple(f"step_{a:g}" for a in edges[1:-1])
-        return _Law(lambda th, x: (th @ inside, inside), [np.zeros(len(inside))], names)
-
-    return _shifted(r)
-
-
-def _shifted(r: Array) -> _Law:
-    """(1 + r/x0)^-k in coordinates in which its limits, a power law and an exponential, are ordinary points.
-
-    theta: the local exponent at the mean log distance, and log(x0) about it, held within 1,000 times the distances.
-    """
-    log_mean = float(np.log(r).mean())
-    low, high = np.log(r.min()) - log_mean - REACH, np.log(r.max()) - log_mean + REACH
-
-    def columns(theta: Array, x: Array) -> tuple[Array, Array]:
-        q = 1 + np.exp(theta[1])
-        z = (x * np.exp(-log_mean) - 1) / q
-        by_w = theta[0] * (q - 1) * (z / (1 + z) - np.log1p(z))
-        return -theta[0] * q * np.log1p(z), np.stack([-q * np.log1p(z), by_w])
-
-    def written(theta: Array) -> tuple[Array, Array, bool]:
-        w = theta[1]
-        jac = np.array([[1 + np.exp(w), theta[0] * np.exp(w)], [0.0, 1.0]])
-        return np.array([theta[0] * (1 + np.exp(w)), w + log_mean]), jac, not low < w < high
-
-    starts = [np.array([0.5, 0.0])]
-    bounds = np.array([-np.inf, low]), np.array([np.inf, high])
-    return _Law(columns, starts, ("exponent", "scale"), written, bounds)
-
-
-def _written(form: _Law, fit: Poisson, clusters: int) -> tuple[dict[str, float], dict[str, Interval], Array, bool]:
-    """Parameters with cluster-robust intervals (t with clusters - 1 degrees of freedom), the covariance, at an edge?
-
-    A scale is handled by its logarithm; at the edge of its range nothing is known of it but its side.
-    """
-    bread = np.linalg.pinv(fit.information, rcond=1e-13, hermitian=True)
-    covariance: Array = bread @ (fit.scores.T @ fit.scores * clusters / (clusters - 1)) @ bread
-    values, edge = fit.theta, False
-    if form.written is not None:
-        values, jac, edge = form.written(fit.theta)
-        covariance = jac @ covariance @ jac.T
-    half = stats.t.ppf(0.975, clusters - 1) * np.sqrt(np.diag(covariance))
-    pairs = [(float(v - h), float(v + h)) for v, h in zip(values, half, strict=True)]
-    params = dict(zip(form.names, map(float, values), strict=True))
-    ci = dict(zip(form.names, pairs, strict=True))
-    if "scale" in params:
-        with np.errstate(over="ignore"):
-            params["scale"] = float(np.exp(params["scale"]))
-            ci["scale"] = (0.0, INF) if edge else (float(np.exp(ci["scale"][0])), float(np.exp(ci["scale"][1])))
-    return params, ci, covariance, edge
+        half = quantile * np.sqrt(np.diag(covariance))
+        names = [f"step_{a:g}" for a in edges[1:-1]]
+        ci = {n: (float(v - h), float(v + h)) for n, v, h in zip(names, theta, half, strict=True)}
+        return dict(zip(names, map(float, theta), strict=True)), ci, covariance
+    log_mean = float(np.log(flows.distances).mean())
+    values, jac = (part[0, 1:] for part in LAWS[law].read(np.append(0.0, theta)[None], log_mean))
+    covariance = jac[:, 1:] @ covariance @ jac[:, 1:].T
+    half = quantile * np.sqrt(np.diag(covariance))
+    params, ci, units = {}, {}, []
+    for readout, v, h in zip(LAWS[law].readouts[1:], values, half, strict=True):
+        low, value, high = (float(readout.natural(at, log_mean)) for at in (v - h, v, v + h))
+        params[readout.name] = value
+        ci[readout.name] = (0.0, INF) if readout.name == "scale" and edge else (low, high)
+        units.append(1.0 if readout.name == "scale" else float(readout.natural(np.array(1.0), log_mean)))
+    return params, ci, covariance * np.outer(units, units)

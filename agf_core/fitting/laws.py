@@ -60,9 +60,19 @@ class CurveLaw:
     psi_range: Callable[[Array], tuple[float, float]] | None = None
     needs_positive_x: bool = True
 
-    @property
-    def parameters(self) -> tuple[str, ...]:
-        return tuple(r.name for r in self.readouts)
+    def read(self, theta: Array, log_mean: float) -> tuple[Array, Array]:
+        """theta (T, p) -> the written parameters on their profiling scale (T, P), and derivatives (T, P, p)."""
+        step = 1e-30  # a complex step: derivatives without rounding
+        columns = theta.T.astype(complex)
+        values = np.empty((len(theta), len(self.readouts)))
+        grad = np.zeros((*values.shape, theta.shape[1]))
+        for k in range(theta.shape[1]):
+            columns[k] += 1j * step
+            for j, readout in enumerate(self.readouts):
+                h = readout.value(columns, log_mean)
+                grad[:, j, k], values[:, j] = h.imag / step, h.real
+            columns[k] -= 1j * step
+        return values, grad
 
 
 def _exp(h: Array, log_mean: float) -> Array:

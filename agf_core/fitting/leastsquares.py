@@ -80,19 +80,12 @@ class Problem:
         return np.array(lower), np.array(upper)
 
     def readouts(self, theta: Array) -> tuple[Array, Array]:
-        """The written parameters on their profiling scale (T, P), and derivatives (T, P, p) by complex steps."""
-        step = 1e-30
-        columns = theta.T.astype(complex)
-        values = np.empty((len(theta), self.count))
-        grad = np.zeros((len(theta), self.count, self.size))
-        for k in range(self.size):
-            columns[k] += 1j * step
-            for j, readout in enumerate(self.law.readouts):
-                h = readout.value(columns, self.log_mean)
-                grad[:, j, k], values[:, j] = h.imag / step, h.real
-            columns[k] -= 1j * step
+        """The written parameters on their profiling scale (T, P), and derivatives (T, P, p)."""
+        values, grad = self.law.read(theta, self.log_mean)
         if self.asymptote:
-            values[:, -1], grad[:, -1, -1] = theta[:, -1], 1.0
+            floor = np.zeros((len(theta), 1, self.size))
+            floor[:, :, -1] = 1.0
+            values, grad = np.append(values, theta[:, -1:], axis=1), np.append(grad, floor, axis=1)
         return values, grad
 
     @property
@@ -149,12 +142,7 @@ def solve(hessian: Array, gradient: Array, frozen: NDArray[np.bool_], damping: A
 
 
 def minimise(
-    problem: Problem,
-    rows: Rows,
-    theta: Array,
-    penalty: Penalty | None = None,
-    *,
-    tolerance: float = 1e-11,
+    problem: Problem, rows: Rows, theta: Array, penalty: Penalty | None = None, *, tolerance: float = 1e-11,
     iterations: int = 200,
 ) -> tuple[Array, Array, NDArray[np.bool_]]:
     """Least squares from theta (T, p) for the series rows (T,): theta, sum of squares (T,), converged (T,)."""

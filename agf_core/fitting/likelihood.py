@@ -32,23 +32,19 @@ class Optimum:
 
 def derivatives(cost: Cost, theta: Array, step: Array) -> tuple[Array, Array]:
     """Central differences: gradient (p,) and Hessian (p, p); not finite where the cost is infinite nearby."""
-    with np.errstate(invalid="ignore"):
-        return _differences(cost, theta, step)
-
-
-def _differences(cost: Cost, theta: Array, step: Array) -> tuple[Array, Array]:
     size = len(theta)
     gradient, hessian = np.zeros(size), np.zeros((size, size))
     here = cost(theta)
     unit = np.diag(step)
     for i in range(size):
         up, down = cost(theta + unit[i]), cost(theta - unit[i])
-        gradient[i] = (up - down) / (2 * step[i])
-        hessian[i, i] = (up - 2 * here + down) / step[i] ** 2
-        for j in range(i):
-            both = cost(theta + unit[i] + unit[j]) + cost(theta - unit[i] - unit[j])
-            cross = cost(theta + unit[i] - unit[j]) + cost(theta - unit[i] + unit[j])
-            hessian[i, j] = hessian[j, i] = (both - cross) / (4 * step[i] * step[j])
+        with np.errstate(invalid="ignore"):
+            gradient[i] = (up - down) / (2 * step[i])
+            hessian[i, i] = (up - 2 * here + down) / step[i] ** 2
+            for j in range(i):
+                both = cost(theta + unit[i] + unit[j]) + cost(theta - unit[i] - unit[j])
+                cross = cost(theta + unit[i] - unit[j]) + cost(theta - unit[i] + unit[j])
+                hessian[i, j] = hessian[j, i] = (both - cross) / (4 * step[i] * step[j])
     return gradient, hessian
 
 
@@ -98,7 +94,7 @@ def _newton(cost: Cost, theta: Array) -> Optimum:
 
 
 def profile_bounds(
-    cost: Cost, theta: Array, least: float, index: int, rise: float, low: Array, high: Array
+    cost: Cost, theta: Array, least: float, index: int, rise: float, low: Array, high: Array,
 ) -> tuple[float, float]:
     """Where the cost, minimised over the other coordinate, is `least` + rise: low, high; infinite if nowhere.
 
@@ -118,7 +114,7 @@ def profile_bounds(
 
 
 def _end(
-    cost: Cost, theta: Array, least: float, index: int, rise: float, first: float, room: float, low: Array, high: Array
+    cost: Cost, theta: Array, least: float, index: int, rise: float, first: float, room: float, low: Array, high: Array,
 ) -> float:
     """Signed distance from theta[index] at which the profile has risen; infinite if it has not at the box's edge."""
     known = {0.0: theta[1 - index]} if len(theta) == 2 else {}
@@ -148,7 +144,7 @@ def _end(
 
 
 def _other(
-    cost: Cost, at: Array, index: int, known: dict[float, float], distance: float, low: Array, high: Array
+    cost: Cost, at: Array, index: int, known: dict[float, float], distance: float, low: Array, high: Array,
 ) -> float:
     """The cost minimised over the other coordinate, from where it was at the nearest distance looked at so far."""
     other = 1 - index

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from agf_core.fitting.flows import Flows
 from agf_core.fitting.laws import Array
 
-# theta (p,), distances (R,) -> log g (R,), its derivatives (p, R)
-Columns = Callable[[Array, Array], tuple[Array, Array]]
+# theta (p,) -> log g at the flows' distances (R,), its derivatives (p, R)
+Columns = Callable[[Array], tuple[Array, Array]]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class _State:
     def __init__(self, flows: Flows, sums: tuple[Array, Array, Array], columns: Columns, mass: Array, theta: Array):
         self.flows, self.theta, self.mass = flows, theta, mass
         self.out, self.into, self.at_distance = sums
-        self.log_g, self.columns = columns(theta, flows.distances)
+        self.log_g, self.columns = columns(theta)
         self.kernel = flows.spread(np.exp(self.log_g))
         reach = flows.to_origin(self.kernel, mass[None])[0]
         live = (self.out > 0) & (reach > 0)
@@ -80,7 +80,7 @@ class _State:
 
 
 def fit_poisson(
-    flows: Flows, columns: Columns, theta: Array, bounds: tuple[Array, Array] | None = None, iterations: int = 80
+    flows: Flows, columns: Columns, theta: Array, bounds: tuple[Array, Array] | None = None, iterations: int = 80,
 ) -> Poisson:
     """Maximise the concentrated likelihood from theta (p,). bounds: for a law that is not log-linear; its steps are
     damped, at most one unit long, and kept inside them."""
@@ -214,6 +214,6 @@ def _summary(state: _State, converged: bool) -> Poisson:
 def distance_share(flows: Flows, columns: Columns, theta: Array) -> float:
     """Share of the distance columns' variance that effects leave over, on the bare support (all pairs alike)."""
     sums = flows.by_origin(), flows.by_destination(), flows.by_distance()
-    flat = np.zeros(len(flows.distances)), columns(theta, flows.distances)[1]
-    state = _State(flows, sums, lambda t, r: flat, np.where(sums[1] > 0, 1.0, 0.0), theta)
+    flat = np.zeros(len(flows.distances)), columns(theta)[1]
+    state = _State(flows, sums, lambda t: flat, np.where(sums[1] > 0, 1.0, 0.0), theta)
     return efficient_information(state)[2]

@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from html import escape
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -29,7 +29,7 @@ def number(value: float) -> str:
 
 def plain(value: Any) -> Any:
     """A JSON-safe copy: JSON has no nan and no infinity, they become null and strings."""
-    if isinstance(value, Mapping):
+    if isinstance(value, (Mapping, pd.Series)):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(v) for v in value]
@@ -40,17 +40,20 @@ def plain(value: Any) -> Any:
     return value
 
 
+@dataclass(frozen=True, repr=False)
 class Result:
-    """Shared printing of the result types: a heading, one line per parameter, the flags."""
+    """What all results share: the law, params: name -> value; ci: name -> (low, high), 95 %; flags: what is wrong.
 
+    Fields that take no part in comparisons (`compare=False`) are what the numbers were read from: not serialised.
+    """
+
+    kind: ClassVar[str]
+    law: str
     params: Mapping[str, float]
     ci: Mapping[str, Interval]
     flags: tuple[str, ...]
 
     def _heading(self) -> str:
-        raise NotImplementedError
-
-    def _facts(self) -> dict[str, Any]:
         raise NotImplementedError
 
     @property
@@ -59,8 +62,8 @@ class Result:
         return not self.flags
 
     def to_dict(self) -> dict[str, Any]:
-        facts = {**self._facts(), "params": dict(self.params), "ci": dict(self.ci), "flags": list(self.flags)}
-        clean: dict[str, Any] = plain(facts)
+        shown = {f.name: getattr(self, f.name) for f in fields(self) if f.compare}
+        clean: dict[str, Any] = plain({"kind": self.kind, **shown})
         return clean
 
     def to_json(self) -> str:
@@ -74,6 +77,8 @@ class Result:
             lines.append(f"  {name:10s} {number(value):>10s}  [{number(low)}, {number(high)}]")
         return "\n".join([*lines, *(f"  flagged: {flag}" for flag in self.flags)])
 
+    __repr__ = __str__
+
     def _repr_html_(self) -> str:
         rows = "".join(
             f"<tr><td>{escape(name)}</td><td>{number(value)}</td><td>{number(self.ci[name][0])} to "
@@ -85,24 +90,38 @@ class Result:
         return f"<p>{escape(self._heading())}</p><table>{head}{rows}</table>{flags}"
 
 
+def draw(
+    ax: Any, data: tuple[Array, Array], x: Array, y: Array, label: str, band: tuple[Array, Array] | None,
+    band_label: str, log: bool = True,
+) -> Any:
+    """Dots, line and band of any result on a matplotlib axes (made if None), which is returned."""
+    import matplotlib.pyplot as plt
+
+    ax = ax if ax is not None else plt.subplots()[1]
+    ax.plot(*data, "o", color="0.3", markersize=3.5, label="data")
+    (line,) = ax.plot(x, y, label=label)
+    if band is not None:
+        ax.fill_between(x, *band, alpha=0.2, color=line.get_color(), label=band_label)
+    if log:
+        ax.set(xscale="log", yscale="log")
+    ax.legend()
+    return ax
+
+
 @dataclass(frozen=True, repr=False)
 class CurveFit(Result):
     """One series fitted by one law. r2 and aicc are in the space of the fit: compare them only within it.
 
-    params: name -> value; ci: name -> (low, high), 95 % profile likelihood; n: points; rss: weighted residual sum.
+    ci: by profile likelihood; n: points; rss: weighted residual sum.
     """
 
-    law: str
-    params: Mapping[str, float]
-    ci: Mapping[str, Interval]
+    kind = "curve"
     r2: float
     aicc: float
     n: int
     space: str
     rss: float
-    flags: tuple[str, ...]
-    # What the numbers above were read from: the data, the fitted coordinates (p,), their covariance (p, p), and the
-    # quantile of the intervals.
+    # The data, the fitted coordinates (p,), their covariance (p, p), and the quantile of the intervals.
     problem: Problem = field(compare=False)
     theta: Array = field(compare=False)
     covariance: Array = field(compare=False)
@@ -124,21 +143,11 @@ class CurveFit(Result):
 
     def plot(self, ax: Any = None) -> Any:
         """Points, curve and band on a matplotlib axes (made if None), logarithmic where the fit was; the axes."""
-        import matplotlib.pyplot as plt
-
-        ax = ax if ax is not None else plt.subplots()[1]
         x = self.problem.u * np.exp(self.problem.log_mean)
         y = np.exp(self.problem.y[0]) if self.space == "log" else self.problem.y[0]
-        positive = x[x > 0]
-        grid = np.geomspace(positive.min(), x.max(), 200)
-        ax.plot(x, y, "o", color="0.3", markersize=4, label="data")
-        (line,) = ax.plot(grid, self.predict(grid), label=f"{self.law}, R² {self.r2:.3f}")
-        ax.fill_between(grid, *self.band(grid), alpha=0.2, color=line.get_color(), label="95 % band")
-        if self.space == "log":
-            ax.set_xscale("log")
-            ax.set_yscale("log")
-        ax.legend()
-        return ax
+        grid = np.geomspace(x[x > 0].min(), x.max(), 200)
+        label = f"{self.law}, R² {self.r2:.3f}"
+        return draw(ax, (x, y), grid, self.predict(grid), label, self.band(grid), "95 % band", self.space == "log")
 
     def _heading(self) -> str:
         law = LAWS[self.law]
@@ -147,14 +156,6 @@ class CurveFit(Result):
             f"{self.law}: {law.formula}{tail}; {self.space} space, n = {self.n}, "
             f"R² = {number(self.r2)}, AICc = {number(self.aicc)}"
         )
-
-    def _facts(self) -> dict[str, Any]:
-        return {
-            "kind": "curve", "law": self.law, "space": self.space, "n": self.n,
-            "r2": self.r2, "aicc": self.aicc, "rss": self.rss,
-        }
-
-    __repr__ = Result.__str__
 
 
 @dataclass(frozen=True)

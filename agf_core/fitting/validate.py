@@ -31,14 +31,7 @@ def parameter_count(law: CurveLaw, asymptote: bool) -> int:
 
 
 def check_curves(
-    x: ArrayLike,
-    y: ArrayLike,
-    law: str,
-    sigma: ArrayLike | None,
-    *,
-    space: str,
-    asymptote: bool,
-    strict: bool,
+    x: ArrayLike, y: ArrayLike, law: str, sigma: ArrayLike | None, *, space: str, asymptote: bool, strict: bool,
 ) -> tuple[Array, Array, Array | None, list[str | None]]:
     """x (n,), y (S, n), sigma (S, n) or None as float arrays, and per series what makes it unfittable (or None).
 
