@@ -6,14 +6,14 @@ from types import ModuleType
 
 from torch import Tensor
 
-from agf_core.attention import blockwise, flex, reference
+from agf_core.attention import blockwise, flex, reference, triton
 from agf_core.attention.problem import PLACEMENTS, Problem, check
 from agf_core.fields import Field
 
 __all__ = ["BACKENDS", "PLACEMENTS", "attend", "attention_weights", "choose_backend"]
 
 # Each module has `unsupported(problem)`, a reason or None, and `run(problem)`. "auto" takes the first that can run.
-BACKENDS: dict[str, ModuleType] = {"blockwise": blockwise, "reference": reference, "flex": flex}
+BACKENDS: dict[str, ModuleType] = {"triton": triton, "blockwise": blockwise, "reference": reference, "flex": flex}
 
 
 def attend(

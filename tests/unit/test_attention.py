@@ -24,7 +24,7 @@ def inputs(batch=2, heads=4, groups=2, queries=20, keys=20, dim=8, **options):
     ("change", "error", "message"),
     [
         ({"placement": "logits"}, ValueError, "unknown placement 'logits'; choose from logit, score, weight"),
-        ({"backend": "fast"}, ValueError, "unknown backend 'fast'; choose from auto, blockwise, reference, flex"),
+        ({"backend": "fast"}, ValueError, "unknown backend 'fast'; choose from auto, triton, blockwise, reference"),
         ({"field": PowerField(3)}, ValueError, r"a field of 3 heads does not fit 4 query heads, got q \(2, 4, 20, 8\)"),
         ({"key_mask": torch.ones(2, 19, dtype=torch.bool)}, ValueError, r"got torch.bool \(2, 19\)"),
         ({"key_mask": torch.ones(2, 20)}, ValueError, "got torch.float32"),
@@ -47,7 +47,7 @@ def test_errors_name_what_was_given(change, error, message):
 
 def test_the_choice_is_reported():
     q, k, v = inputs()
-    assert set(BACKENDS) == {"blockwise", "reference", "flex"}
+    assert set(BACKENDS) == {"triton", "blockwise", "reference", "flex"}
     assert choose_backend(q, k, v, field=PowerField(4), placement="score") == "blockwise"
     for name in ("blockwise", "reference"):
         assert choose_backend(q, k, v, field=PowerField(4), backend=name) == name

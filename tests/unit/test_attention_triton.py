@@ -96,7 +96,7 @@ def test_the_table_is_the_field(law, directional, causal):
         r, is_power = distance.abs().double(), isinstance(given.field, PowerField)
         for h in range(2):
             bend = table.bend[h].detach().double()
-            row = torch.autograd.functional.jacobian(lambda b: torch.log1p(r / b) if is_power else r**b, bend)  # noqa: B023
+            row = torch.autograd.functional.jacobian(lambda b: torch.log1p(r / b) if is_power else r**b, bend)
             torch.testing.assert_close(table.bend_base[h].double(), row, rtol=1e-5, atol=1e-6)
 
 
