@@ -8,6 +8,7 @@ Source: Burnham & Anderson 2002 (Akaike weights); the hold-out protocol is ours 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -37,13 +38,17 @@ def compare_curves(
     Columns: law, aicc, delta (to the best), weight (Akaike), r2, n, parameters (their number), flags, then one column
     per parameter, nan where the law has none. Errors as in `fit_curve`.
     """
+    options: dict[str, Any] = {"space": space, "asymptote": asymptote, "absolute_sigma": absolute_sigma}
     rows = []
     for law in check_laws(laws, LAWS):
-        fit = fit_curve(
-            x, y, law, sigma, space=space, asymptote=asymptote, absolute_sigma=absolute_sigma, intervals=False
-        )
+        fit = fit_curve(x, y, law, sigma, intervals=False, **options)
         head = {"law": law, "aicc": fit.aicc, "r2": fit.r2, "n": fit.n, "parameters": len(fit.params)}
         rows.append({**head, "flags": "; ".join(fit.flags), **fit.params})
+    return ranked(rows)
+
+
+def ranked(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """One row per law, best `aicc` first, with the difference to the best (`delta`) and the Akaike `weight`."""
     table = pd.DataFrame(rows).sort_values("aicc", kind="stable", ignore_index=True)
     table.insert(2, "delta", table["aicc"] - table["aicc"].min())
     table.insert(3, "weight", akaike_weights(table["aicc"]))
@@ -63,19 +68,12 @@ def compare_series(
     aicc = np.stack([f.aicc for f in fits], axis=1)  # (S, laws)
     usable = np.where(np.isfinite(aicc), aicc, np.inf)
     least = usable.min(axis=1, keepdims=True)
-    series = len(aicc)
-    return pd.DataFrame(
-        {
-            "series": np.repeat(np.arange(series), len(names)),
-            "law": names * series,
-            "aicc": aicc.ravel(),
-            "delta": (aicc - np.where(np.isfinite(least), least, np.nan)).ravel(),
-            "weight": akaike_weights(aicc).ravel(),
-            "r2": np.stack([f.r2 for f in fits], axis=1).ravel(),
-            "best": ((usable == least) & np.isfinite(least)).ravel(),
-            "flags": ["; ".join(f.flags[s]) for s in range(series) for f in fits],
-        }
-    )
+    return pd.DataFrame({
+        "series": np.repeat(np.arange(len(aicc)), len(names)), "law": names * len(aicc), "aicc": aicc.ravel(),
+        "delta": (aicc - np.where(np.isfinite(least), least, np.nan)).ravel(), "weight": akaike_weights(aicc).ravel(),
+        "r2": np.stack([f.r2 for f in fits], axis=1).ravel(), "best": ((usable == least) & np.isfinite(least)).ravel(),
+        "flags": ["; ".join(f.flags[s]) for s in range(len(aicc)) for f in fits],
+    })  # fmt: skip
 
 
 def score_holdout(
@@ -114,16 +112,12 @@ def score_holdout(
             inner = _residual(fits.predict(points[mask]), values[:, mask], space)
         spread = np.maximum(np.sqrt((inner**2).sum(1) / max(mask.sum() - len(fits.params), 1)), 1e-12)
         rmse = np.sqrt((residual**2).mean(1))
-        tables.append(
-            pd.DataFrame(
-                {
-                    "series": np.arange(len(values)), "law": law, "rmse": rmse, "mean_error": residual.mean(1),
-                    "log_score": -0.5 * (rmse / spread) ** 2 - np.log(spread) - 0.5 * np.log(2 * np.pi),
-                    "train_rmse": np.sqrt((inner**2).mean(1)), "n_train": int(mask.sum()),
-                    "n_test": int((~mask).sum()), "flags": ["; ".join(f) for f in fits.flags],
-                }
-            )
-        )
+        tables.append(pd.DataFrame({
+            "series": np.arange(len(values)), "law": law, "rmse": rmse, "mean_error": residual.mean(1),
+            "log_score": -0.5 * (rmse / spread) ** 2 - np.log(spread) - 0.5 * np.log(2 * np.pi),
+            "train_rmse": np.sqrt((inner**2).mean(1)), "n_train": int(mask.sum()), "n_test": int((~mask).sum()),
+            "flags": ["; ".join(f) for f in fits.flags],
+        }))  # fmt: skip
     table = pd.concat(tables).sort_values(["series", "rmse"], kind="stable", ignore_index=True)
     return table.drop(columns="series") if single else table
 

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import special, stats
 
-from agf_core.fitting.compare import akaike_weights
+from agf_core.fitting.compare import ranked
 from agf_core.fitting.count_laws import COUNT_LAWS
 from agf_core.fitting.counts import CountFit, fit_histogram, settle
 from agf_core.fitting.histogram import histogram
@@ -88,18 +88,12 @@ def compare_counts(
     rows = []
     for law in names:
         fit, ratio = fits[law], likelihood_ratio(fits[reference], fits[law])
-        rows.append(
-            {
-                "law": law, "aicc": fit.aicc, "loglik": fit.loglik,
-                "ratio": ratio.value if law != reference else np.nan, "p": ratio.p if law != reference else np.nan,
-                "nested": ratio.nested, "ks": fit.ks, "xmin": fit.xmin, "n_tail": fit.n_tail,
-                "flags": "; ".join(fit.flags), **fit.params,
-            }
-        )
-    table = pd.DataFrame(rows).sort_values("aicc", kind="stable", ignore_index=True)
-    table.insert(2, "delta", table["aicc"] - table["aicc"].min())
-    table.insert(3, "weight", akaike_weights(table["aicc"]))
-    return table
+        value, p = (ratio.value, ratio.p) if law != reference else (np.nan, np.nan)
+        rows.append({
+            "law": law, "aicc": fit.aicc, "loglik": fit.loglik, "ratio": value, "p": p, "nested": ratio.nested,
+            "ks": fit.ks, "xmin": fit.xmin, "n_tail": fit.n_tail, "flags": "; ".join(fit.flags), **fit.params,
+        })  # fmt: skip
+    return ranked(rows)
 
 
 @dataclass(frozen=True)

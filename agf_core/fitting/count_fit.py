@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -33,21 +34,27 @@ class Setting:
         mean, log_mean = self.tail.moments()
         return log_mean, mean - self.xmin
 
+    def log_total(self, params: Array) -> Array:
+        """Logarithm of the normaliser."""
+        return self.law.log_between(np.array(self.xmin), self.xmax, params, self.discrete)
+
     def log_mass(self, params: Array, x: Array | None = None) -> Array:
         """Normalised log mass (density) at x, by default at the histogram's values: (U,)."""
         at = self.tail.values if x is None else x
-        total = self.law.log_between(np.array(self.xmin), self.xmax, params, self.discrete)
-        return self.law.log_mass(at, params, self.discrete) - total
+        return self.law.log_mass(at, params, self.discrete) - self.log_total(params)
 
-    def survival(self, params: Array, x: Array | None = None) -> Array:
-        """P(X >= x) at x, by default at the histogram's values: (U,)."""
-        at = self.tail.values if x is None else x
-        total = self.law.log_between(np.array(self.xmin), self.xmax, params, self.discrete)
-        return np.exp(self.law.log_between(at, self.xmax, params, self.discrete) - total)
+    def survival(self, params: Array, x: Array) -> Array:
+        """P(X >= x)."""
+        return np.exp(self.law.log_between(x, self.xmax, params, self.discrete) - self.log_total(params))
 
     def ks(self, params: Array) -> float:
         """Largest |P(X < x) - share below x| over the values: Clauset's distance as `powerlaw` computes it."""
-        return float(np.abs(1 - self.survival(params) - self.tail.below()).max())
+        return float(np.abs(1 - self.survival(params, self.tail.values) - self.tail.below()).max())
+
+    def mean_cost(self, params: Array) -> float:
+        """Mean negative log likelihood per observation."""
+        with np.errstate(all="ignore"):
+            return -float(self.tail.weight @ self.log_mass(params)) / self.tail.total
 
 
 @dataclass(frozen=True)
@@ -82,18 +89,18 @@ def _maximise_broken(setting: Setting, intervals: bool) -> Likelihood:
     costs = np.array([best.cost for best in found])
     top = int(costs.argmin())
     ceiling = costs[top] + RISE / setting.tail.total
-    allowed = np.flatnonzero(costs < ceiling)
+
+    def params(k: Any) -> Array:
+        return np.append(setting.law.natural(found[k].theta, setting.centre), breaks[k])
+
     bounds = list(_NO_BOUNDS)
     if intervals:
-        each = []
-        for a in allowed:
-            params = np.append(setting.law.natural(found[a].theta, setting.centre), breaks[a])
-            each.append(_bounds(setting, params, costs[a], ceiling - costs[a]))
+        allowed = np.flatnonzero(costs < ceiling)
+        each = [_bounds(setting, params(k), costs[k], ceiling - costs[k]) for k in allowed]
         bounds = [(min(e[i][0] for e in each), max(e[i][1] for e in each)) for i in range(2)]
         bounds.append((float(breaks[allowed[0]]), float(breaks[allowed[-1]])))
-    params = np.append(setting.law.natural(found[top].theta, setting.centre), breaks[top])
     edge = top in (0, len(breaks) - 1)
-    return Likelihood(params, bounds, -costs[top] * setting.tail.total, found[top].converged, edge)
+    return Likelihood(params(top), bounds, -costs[top] * setting.tail.total, found[top].converged, edge)
 
 
 def _candidate_breaks(setting: Setting) -> Array:
@@ -105,27 +112,18 @@ def _candidate_breaks(setting: Setting) -> Array:
     return inner[picks]
 
 
-def _mean_cost(setting: Setting, params: Array) -> float:
-    """Mean negative log likelihood per observation."""
-    law, tail = setting.law, setting.tail
-    with np.errstate(all="ignore"):
-        mass = law.log_mass(tail.values, params, setting.discrete)
-        total = law.log_between(np.array(setting.xmin), setting.xmax, params, setting.discrete)
-        return float(total - tail.weight @ mass / tail.total)
-
-
 def _optimum(setting: Setting, edge: float | None, warm: Array | None) -> Optimum:
     def cost(theta: Array) -> float:
         params = setting.law.natural(theta, setting.centre)
-        return _mean_cost(setting, params if edge is None else np.append(params, edge))
+        return setting.mean_cost(params if edge is None else np.append(params, edge))
 
     guesses = [np.array(g) for g in setting.law.grid] if warm is None else [warm]
     return minimise_cost(cost, guesses, *_box(setting))
 
 
 def _box(setting: Setting) -> tuple[Array, Array]:
-    box = setting.law.box if setting.xmax == INF else setting.law.finite_box
-    low, high = np.array(box).T
+    law = setting.law
+    low, high = np.array(law.box if setting.xmax == INF else law.finite_box or law.box).T
     return low, high
 
 
@@ -146,17 +144,12 @@ def _bounds(setting: Setting, params: Array, least: float, rise: float) -> list[
     at = np.where(positive, np.log(np.maximum(params[: law.free], 1e-300)), params[: law.free] / unit)
     low = np.minimum([_floor(setting, name) for name in names], at - 1e-9)
     high = np.where(positive, 200.0 + np.abs(at), 1e7)
-    ends = [
-        profile_bounds(lambda v: _mean_cost(setting, written(v)), at, least, i, rise, low, high)
-        for i in range(law.free)
-    ]
-    pairs = []
-    for i, (a, b) in enumerate(ends):
-        if positive[i]:
-            pairs.append((float(np.exp(a)), float(np.exp(b))))
-        else:
-            pairs.append((float(a * unit[i]), float(b * unit[i])))
-    return pairs
+    def cost(v: Array) -> float:
+        return setting.mean_cost(written(v))
+
+    ends = [profile_bounds(cost, at, least, i, rise, low, high) for i in range(law.free)]
+    scale = [(np.exp if positive[i] else lambda v, u=unit[i]: v * u) for i in range(law.free)]
+    return [(float(to(a)), float(to(b))) for to, (a, b) in zip(scale, ends, strict=True)]
 
 
 def _floor(setting: Setting, name: str) -> float:

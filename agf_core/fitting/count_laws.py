@@ -49,7 +49,7 @@ class CountLaw:
     natural: Callable[[Array, Centre], Array]
     grid: tuple[tuple[float, ...], ...]
     box: tuple[tuple[float, float], ...]  # of theta, where the support is endless
-    finite_box: tuple[tuple[float, float], ...]  # of theta, where xmax is known
+    finite_box: tuple[tuple[float, float], ...] | None = None  # where xmax is known, if other
     broken: bool = False
 
     @property
@@ -145,14 +145,6 @@ _LOG_SCALE = (-12.0, 45.0)  # about the tail's mean log
 _EXPONENTS = ((1.2,), (2.0,), (4.0,))
 
 
-def _plain(theta: Array, centre: Centre) -> Array:
-    return theta
-
-
-def _rates(theta: Array, centre: Centre) -> Array:
-    return theta / centre[1]
-
-
 def _shifted(theta: Array, centre: Centre) -> Array:
     # theta: the local exponent at the mean log, and log scale about it; a large scale is an exponential.
     w = np.exp(theta[1])
@@ -170,10 +162,6 @@ def _normal(theta: Array, centre: Centre) -> Array:
     return np.array([centre[0] - (theta[0] - 1) * sigma**2, sigma])
 
 
-def _cut(theta: Array, centre: Centre) -> Array:
-    return np.array([theta[0], np.exp(theta[1] + centre[0])])
-
-
 _SHAPES = (-3.5, float(np.log(20.0)))
 _SIGMAS = (-6.0, 3.5)
 
@@ -184,7 +172,7 @@ COUNT_LAWS: dict[str, CountLaw] = {
             "power", ("exponent",),
             log_mass=lambda x, p, d: -p[0] * np.log(x),
             log_between=lambda a, b, p, d: log_between_power(a, b, p[0], d),
-            natural=_plain, grid=_EXPONENTS, box=(_ENDLESS,), finite_box=(_FINITE,),
+            natural=lambda theta, centre: theta, grid=_EXPONENTS, box=(_ENDLESS,), finite_box=(_FINITE,),
         ),
         CountLaw(
             "shifted_power", ("exponent", "scale"),
@@ -197,37 +185,36 @@ COUNT_LAWS: dict[str, CountLaw] = {
             "exponential", ("rate",),
             log_mass=lambda x, p, d: -p[0] * x,
             log_between=lambda a, b, p, d: _between_exponential(a, b, p[0], d),
-            natural=_rates, grid=((1.0,),), box=(_RATE,), finite_box=(_RATE_FINITE,),
+            natural=lambda theta, centre: theta / centre[1], grid=((1.0,),), box=(_RATE,), finite_box=(_RATE_FINITE,),
         ),
         CountLaw(
             "stretched_exponential", ("scale", "shape"), *_WEIBULL,
-            natural=_weibull, grid=((0.0, -1.0), (0.0, 0.3)),
-            box=((-8.0, 6.0), _SHAPES), finite_box=((-8.0, 6.0), _SHAPES),
+            natural=_weibull, grid=((0.0, -1.0), (0.0, 0.3)), box=((-8.0, 6.0), _SHAPES),
         ),
         CountLaw(
             "lognormal", ("mu", "sigma"), *_LOGNORMAL,
-            natural=_normal, grid=((1.0, 0.0), (2.0, 1.0)),
-            box=((-60.0, 60.0), _SIGMAS), finite_box=((-60.0, 60.0), _SIGMAS),
+            natural=_normal, grid=((1.0, 0.0), (2.0, 1.0)), box=((-60.0, 60.0), _SIGMAS),
         ),
         CountLaw(
             "power_cutoff", ("exponent", "cutoff"),
             log_mass=lambda x, p, d: -p[0] * np.log(x) - x / p[1],
             log_between=lambda a, b, p, d: log_between_power_cutoff(a, b, p[0], p[1], d),
-            natural=_cut, grid=((1.0, 2.0), (2.0, 5.0)),
-            box=(_FINITE, _LOG_SCALE), finite_box=(_FINITE, _LOG_SCALE),
+            natural=lambda theta, centre: np.array([theta[0], np.exp(theta[1] + centre[0])]),
+            grid=((1.0, 2.0), (2.0, 5.0)), box=(_FINITE, _LOG_SCALE),
         ),
         CountLaw(
             "two_regime", ("exponent", "exponent2", "break_"),
             log_mass=lambda x, p, d: -p[0] * np.log(np.minimum(x, p[2])) - p[1] * np.log(np.maximum(x / p[2], 1.0)),
             log_between=_joined(log_between_power, log_between_power, lambda change, edge: change * np.log(edge)),
-            natural=_plain, grid=((1.5, 2.5),), box=(_FINITE, _ENDLESS), finite_box=(_FINITE, _FINITE), broken=True,
+            natural=lambda theta, centre: theta, grid=((1.5, 2.5),),
+            box=(_FINITE, _ENDLESS), finite_box=(_FINITE, _FINITE), broken=True,
         ),
         CountLaw(
             "two_geometric", ("rate", "rate2", "break_"),
             log_mass=lambda x, p, d: -p[0] * np.minimum(x, p[2]) - p[1] * np.maximum(x - p[2], 0.0),
             log_between=_joined(_between_exponential, _between_exponential, lambda change, edge: change * edge),
-            natural=_rates, grid=((1.0, 1.0),), box=(_RATE_FINITE, _RATE), finite_box=(_RATE_FINITE, _RATE_FINITE),
-            broken=True,
+            natural=lambda theta, centre: theta / centre[1], grid=((1.0, 1.0),),
+            box=(_RATE_FINITE, _RATE), finite_box=(_RATE_FINITE, _RATE_FINITE), broken=True,
         ),
     )
 }

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from agf_core.fitting.laws import Array, curve_law
+from agf_core.fitting.laws import LAWS, Array
 from agf_core.fitting.leastsquares import Problem, minimise, starts
 from agf_core.fitting.profile import profile
 from agf_core.fitting.results import CurveFit, CurveFits
@@ -89,7 +89,10 @@ def fit_curves(
         aicc = _aicc(np.maximum(square, ROUNDING**2 * total), len(x), problem.size, absolute_sigma)
     aicc = np.where(constant, np.nan, aicc)
     params, lows, highs = _written(problem, h, low, high)
-    _blank_constant(params, lows, highs, constant, y.mean(axis=1))
+    for name, values in params.items():  # a constant series decays with exponent 0; it has no scale, shape and the like
+        decay = name in ("exponent", "exponent2", "rate")
+        values[constant] = 0.0 if decay else y.mean(axis=1)[constant] if name == "amplitude" else np.nan
+        lows[name][constant] = highs[name][constant] = np.nan
     for values in (*params.values(), *lows.values(), *highs.values(), r2, aicc, square, theta):
         values[~good] = np.nan
     theta[constant & (y.mean(axis=1) <= 0)] = np.nan  # no positive amplitude passes there: no curve to predict from
@@ -116,7 +119,7 @@ def _problem(
     errors = np.ones(y.shape) if sigma is None else sigma / safe if log_space else sigma
     root = np.where(good[:, None], 1.0 / errors, 1.0)
     target = np.log(safe) if log_space else safe
-    return Problem(curve_law(law), x / np.exp(log_mean), log_mean, target, root, log_space, asymptote)
+    return Problem(LAWS[law], x / np.exp(log_mean), log_mean, target, root, log_space, asymptote)
 
 
 def _best(problem: Problem) -> tuple[Array, Array, NDArray[np.bool_]]:
@@ -182,16 +185,6 @@ def _written(problem: Problem, h: Array, low: Array, high: Array) -> tuple[dict[
         params["asymptote"] = h[:, -1].copy()
         lows["asymptote"], highs["asymptote"] = np.maximum(low[:, -1], floor), high[:, -1].copy()
     return params, lows, highs
-
-
-def _blank_constant(
-    params: dict[str, Array], lows: dict[str, Array], highs: dict[str, Array], constant: NDArray[np.bool_], mean: Array,
-) -> None:
-    """A constant series decays with exponent 0; its scale, shape and the like do not exist."""
-    for name, values in params.items():
-        decay = name in ("exponent", "exponent2", "rate")
-        values[constant] = 0.0 if decay else mean[constant] if name == "amplitude" else np.nan
-        lows[name][constant] = highs[name][constant] = np.nan
 
 
 def _flags(problem: Problem, theta: Array, converged: bool, constant: bool) -> tuple[str, ...]:

@@ -107,19 +107,17 @@ class _Classes:
 
 
 def _blocks(
-    values: Array, origin: NDArray[Any], destination: NDArray[Any], r: Array, keep: Mask, steps: Array,
+    values: Array, origin: NDArray[Any], destination: NDArray[Any], r: Array, keep: Mask, steps: Array
 ) -> tuple[BlockFlows, list[Any], Array]:
     classes = _Classes(r, keep)
     rows, columns, by_class, logs = classes.sums(values)
-    from_, from_names = _codes(origin)
-    to, to_names = _codes(destination)
+    (from_, from_names), (to, to_names) = _codes(origin), _codes(destination)
+    if len(from_names) == origin.size:
+        from_ = np.arange(origin.size)  # rows that are all different stay in order: the layout's fast case
     blocks = BlockFlows(
         rows, columns, by_class, float(logs.sum()), from_.reshape(origin.shape), to.reshape(destination.shape),
         classes.klass, classes.distances, len(from_names), len(to_names),
     )
-    if len(from_names) == origin.size and (from_ != np.arange(origin.size)).any():
-        # Rows that are all different are kept in order: the layout's fast case.
-        blocks = BlockFlows(**{**blocks.__dict__, "origin": np.arange(origin.size).reshape(origin.shape)})
     return blocks, to_names, steps
 
 

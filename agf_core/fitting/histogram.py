@@ -64,9 +64,6 @@ def histogram(samples: ArrayLike, weights: ArrayLike | None, discrete: bool) -> 
         weight = np.bincount(x, weights=w).astype(float)
         values = np.flatnonzero(weight)
         return Histogram(values.astype(float), weight[values])
-    if w is None:
-        distinct, counts = np.unique(x.astype(float), return_counts=True)
-        return Histogram(distinct, counts.astype(float))
     distinct, inverse = np.unique(x.astype(float), return_inverse=True)
     weight = np.bincount(inverse, weights=w).astype(float)
     keep = weight > 0

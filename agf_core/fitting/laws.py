@@ -60,6 +60,11 @@ class CurveLaw:
     psi_range: Callable[[Array], tuple[float, float]] | None = None
     needs_positive_x: bool = True
 
+    @property
+    def size(self) -> int:
+        """Number of fitted coordinates: level, coefficients, psi."""
+        return 1 + len(self.lower) + (self.slope is not None)
+
     def read(self, theta: Array, log_mean: float) -> tuple[Array, Array]:
         """theta (T, p) -> the written parameters on their profiling scale (T, P), and derivatives (T, P, p)."""
         step = 1e-30  # a complex step: derivatives without rounding
@@ -253,10 +258,3 @@ LAWS: dict[str, CurveLaw] = {
         ),
     )
 }
-
-
-def curve_law(name: str) -> CurveLaw:
-    """The law called `name`; ValueError with the choices if there is none."""
-    if name not in LAWS:
-        raise ValueError(f"unknown law {name!r}; choose one of: {', '.join(LAWS)}")
-    return LAWS[name]

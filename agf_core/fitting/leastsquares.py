@@ -35,8 +35,8 @@ class Problem:
 
     @property
     def size(self) -> int:
-        """Number of fitted coordinates p: level, coefficients, psi, asymptote."""
-        return 1 + len(self.law.lower) + (self.law.slope is not None) + self.asymptote
+        """Number p of fitted coordinates, with the asymptote."""
+        return self.law.size + self.asymptote
 
     def model(self, theta: Array) -> tuple[Array, Array]:
         """theta (T, p) -> fitted values (T, n) in the fitted space and their derivatives (T, p, n)."""
@@ -69,15 +69,13 @@ class Problem:
 
     def bounds(self) -> tuple[Array, Array]:
         """Box of the coordinates, (p,) each. In log space the asymptote is a floor: not below zero."""
-        lower, upper = [-np.inf, *self.law.lower], [np.inf, *self.law.upper]
+        ends = [(-np.inf, np.inf), *zip(self.law.lower, self.law.upper, strict=True)]
         if self.law.psi_range:
-            low, high = self.law.psi_range(self.u)
-            lower.append(low)
-            upper.append(high)
+            ends.append(self.law.psi_range(self.u))
         if self.asymptote:
-            lower.append(0.0 if self.log_space else -np.inf)
-            upper.append(np.inf)
-        return np.array(lower), np.array(upper)
+            ends.append((0.0 if self.log_space else -np.inf, np.inf))
+        lower, upper = np.array(ends).T
+        return lower, upper
 
     def readouts(self, theta: Array) -> tuple[Array, Array]:
         """The written parameters on their profiling scale (T, P), and derivatives (T, P, p)."""
@@ -196,15 +194,10 @@ def starts(problem: Problem, count: int) -> Array:
         # The level again, since clipping the coefficients moves the curve.
         curve = np.einsum("sga,gan->sgn", theta[..., 1:], basis)
         theta[..., 0] = ((log_y[:, None] - curve) * weight[:, None]).sum(-1) / (weight.sum(-1)[:, None] + 1e-280)
-        parts = [theta]
-        if law.slope:
-            parts.append(np.broadcast_to(grid[None, :, None], (*theta.shape[:2], 1)))
-        if problem.asymptote:
-            parts.append(np.broadcast_to(floor[:, None, None], (*theta.shape[:2], 1)))
-        full = np.concatenate(parts, axis=-1)
-        flat = full.reshape(-1, problem.size)
+        more = [grid[None, :, None]] * (law.slope is not None) + [floor[:, None, None]] * problem.asymptote
+        full = np.concatenate([theta, *(np.broadcast_to(m, (*theta.shape[:2], 1)) for m in more)], axis=-1)
         rows = np.repeat(np.arange(len(problem.y)), len(grid))
-        fitted, _ = problem.model(flat)
+        fitted, _ = problem.model(full.reshape(-1, problem.size))
         residual = (fitted - problem.y[rows]) * problem.root_weight[rows]
         found.append(full)
         costs.append((residual**2).sum(-1).reshape(full.shape[:2]))

@@ -192,7 +192,6 @@ def _summary(state: _State, converged: bool) -> Poisson:
     flows, p = state.flows, len(state.theta)
     left, solved, share = efficient_information(state) if p else (np.zeros((0, 0)), np.zeros((0, 0)), 1.0)
     scores = np.zeros((flows.clusters, p))
-    ones = np.ones(len(state.out))
     for k in range(p):
         kernel = flows.spread(np.exp(state.log_g) * state.columns[k])
         with_b = flows.to_origin(state.kernel, (state.mass * solved[k])[None])[0]
@@ -200,7 +199,7 @@ def _summary(state: _State, converged: bool) -> Poisson:
         model = (
             flows.to_cluster(kernel, state.effect, state.mass)
             - flows.to_cluster(state.kernel, state.effect * a, state.mass)
-            - flows.to_cluster(state.kernel, state.effect * ones, state.mass * solved[k])
+            - flows.to_cluster(state.kernel, state.effect, state.mass * solved[k])
         )
         scores[:, k] = flows.flow_to_cluster(state.columns[k], a, solved[k]) - model
     with np.errstate(divide="ignore"):

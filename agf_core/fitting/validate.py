@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import ArrayLike
 
-from agf_core.fitting.laws import Array, CurveLaw, curve_law
+from agf_core.fitting.laws import LAWS, Array
 
 SPACES = ("log", "linear")
 
@@ -26,10 +26,6 @@ def check_laws(laws: Iterable[str] | str | None, choices: Iterable[str]) -> list
     return names
 
 
-def parameter_count(law: CurveLaw, asymptote: bool) -> int:
-    return 1 + len(law.lower) + (law.slope is not None) + asymptote
-
-
 def check_curves(
     x: ArrayLike, y: ArrayLike, law: str, sigma: ArrayLike | None, *, space: str, asymptote: bool, strict: bool,
 ) -> tuple[Array, Array, Array | None, list[str | None]]:
@@ -37,7 +33,7 @@ def check_curves(
 
     strict: an unfittable series raises instead.
     """
-    chosen = curve_law(law)
+    chosen = LAWS[check_laws(law, LAWS)[0]]
     if space not in SPACES:
         raise ValueError(f"unknown space {space!r}; choose one of: {', '.join(SPACES)}")
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
@@ -49,7 +45,7 @@ def check_curves(
     if (x < 0).any() or (chosen.needs_positive_x and (x == 0).any()):
         need = "> 0" if chosen.needs_positive_x else ">= 0"
         raise ValueError(f"law {law!r} needs x {need}; the smallest x is {x.min():g}. Leave those points out")
-    needed = parameter_count(chosen, asymptote) + 1
+    needed = chosen.size + asymptote + 1
     if len(np.unique(x)) < needed:
         raise ValueError(
             f"too few points: law {law!r} has {needed - 1} parameters and needs at least {needed} different x, "
