@@ -33,7 +33,7 @@ book: $(STAMP) ## run what changed and render the book into _build/html
 test: $(STAMP) ## linters, unit tests, oracles, every notebook in smoke, the site in headless Chromium
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --dist loadgroup $(T)
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --dist loadfile $(T)
 
 serve: $(STAMP) ## show the built book at http://localhost:8000
 	@echo "http://localhost:$(PORT)  (stop with Ctrl-C)"

@@ -19,7 +19,7 @@ NOTEBOOKS = sorted((ROOT / "book/notebooks").glob("*.ipynb"))
 
 def lock() -> dict[str, Version]:
     lines = (ROOT / "requirements.lock").read_text().splitlines()
-    pairs = [line.split("==") for line in lines if line and not line.startswith("#")]
+    pairs = [line.split(";")[0].split("==") for line in lines if line and not line.startswith("#")]
     return {name.lower().replace("_", "-"): Version(version) for name, version in pairs}
 
 
