@@ -19,6 +19,7 @@ import pandas as pd
 from agf_core.analysis.calibration_series import PLANTED as PLANTED
 from agf_core.analysis.calibration_series import (
     STORED,
+    STORED_SEED,
     Stored,
     choice,
     coverage,
@@ -239,7 +240,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Coverage and choice of law for all seven laws: minutes on one core.")
     parser.add_argument("--sets", type=int, default=20_000, help="data sets per law, size and space")
     parser.add_argument("--choices", type=int, default=4000, help="series per law and error, for the choice of law")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=STORED_SEED)
     parser.add_argument("--out", type=Path, default=STORED)
     options = parser.parse_args(arguments)
     result = measure_all(options.sets, options.choices, options.seed)
