@@ -63,7 +63,7 @@ def _walk_keys(
             v_t = tl.load(v_at)
         f = lse
         if FIELD != "none":
-            f = tl.load(t_at + start)  # (ROWS, COLS)
+            f = tl.load(t_at + start, cache_modifier=".ca")  # (ROWS, COLS)
         p = probabilities(
             q, k_t, f, lse[:, None], row[:, None], col[None, :], keep_ptr, scale2, offset, keys,
             FIELD, CAUSAL, EDGE, MASKED, PRECISION,
@@ -77,11 +77,11 @@ def _walk_keys(
         if PARAMS > 0:
             d1 = f
             if FIELD == "weight":
-                d1 = tl.load(d1_at + start)
+                d1 = tl.load(d1_at + start, cache_modifier=".ca")
                 fetched += 0.0 * d1  # only loads that lead to a product are made ahead of time
             sum1 += tl.sum(change * d1, 1)
         if PARAMS > 1:
-            d2 = tl.load(d2_at + start)
+            d2 = tl.load(d2_at + start, cache_modifier=".ca")
             fetched += 0.0 * d2
             sum2 += tl.sum(change * d2, 1)
         dq = tl.dot(fetched.to(k_t.dtype), tl.trans(k_t), dq, input_precision=PRECISION)
@@ -186,7 +186,7 @@ def _walk_queries(
             delta = tl.load(delta_ptr + row)[None, :]
         f = lse
         if FIELD != "none":
-            f = tl.load(t_at + (start - lo))
+            f = tl.load(t_at + (start - lo), cache_modifier=".ca")
         p = probabilities(
             k, tl.trans(q), f, lse, row[None, :], col[:, None], keep_ptr, scale2, offset, keys,
             FIELD, CAUSAL, EDGE, MASKED, PRECISION,

@@ -57,7 +57,7 @@ def _walk(
             v = tl.load(v_at)
         u = tl.dot(q, k_t, input_precision=PRECISION)
         if FIELD != "none":
-            f = tl.load(t_at + start)  # (ROWS, COLS)
+            f = tl.load(t_at + start, cache_modifier=".ca")  # (ROWS, COLS)
         if FIELD == "logit":
             u = u * scale2 + f
         u = hide(u, row[:, None], col[None, :], keep_ptr, offset, keys, CAUSAL, EDGE, MASKED)
