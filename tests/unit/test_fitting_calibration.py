@@ -1,11 +1,15 @@
 """The appendix `calibration` in smoke: its tables say what the page says they do."""
 
+import dataclasses
+
 import matplotlib
 import numpy as np
 import pytest
 
 from agf_core.analysis import calibration as known
 from agf_core.analysis import calibration_figures as draw
+from agf_core.analysis import calibration_prose as prose
+from agf_core.analysis import calibration_series as series
 
 matplotlib.use("Agg")
 
@@ -76,3 +80,42 @@ def test_every_figure_draws_what_it_returns():
     for figure, table in drawn:
         assert figure.axes and len(table)
     matplotlib.pyplot.close("all")
+
+
+def test_the_stored_run_is_complete_and_covers():
+    full = series.stored()
+    assert full is not None and full.provenance["parameters"]["sets"] >= 2000
+    assert set(full.coverage["law"]) == set(series.ALL) and set(full.coverage["space"]) == {"log", "linear"}
+    assert full.coverage["coverage"].between(0.92, 0.98).mean() > 0.95
+    assert full.choice.groupby(["noise", "planted"])["share"].sum().to_numpy() == pytest.approx(1.0, abs=1e-3)
+
+
+def test_main_writes_what_stored_reads(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(series, "STORED", tmp_path / "runs" / "calibration.json")
+    assert series.stored() is None
+    known.main(["--sets", "20", "--choices", "10", "--out", str(series.STORED)])
+    assert "160 cells" in capsys.readouterr().out
+    again = series.stored()
+    assert again is not None and len(again.coverage) == 160 and str(tmp_path) not in str(again.provenance)
+
+
+def test_the_page_speaks_with_and_without_the_stored_run():
+    page = known.measure("smoke", 0)
+    assert draw.draw_coverage(page.coverage, page.full.coverage)[1]["run"].nunique() == 2
+    assert draw.draw_full_coverage(page.full.coverage)[0].axes and draw.draw_choice(prose.middle(page.full.choice))
+    matplotlib.pyplot.close("all")
+    for words in (prose.in_short(page), prose.coverage(page), prose.choice(page), prose.full_coverage(page.full)):
+        assert words[0].format(**words[1])
+    text, numbers = prose.in_short(page)
+    assert "known answers came back as they must" in text and "too small to tell" in text and numbers["cells"] == 160
+    bare = dataclasses.replace(page, full=None)
+    for text, _ in (prose.coverage(bare), prose.full_coverage(None), prose.full_choice(None)):
+        assert "missing from this copy" in text
+    assert "stored run" not in prose.in_short(bare)[0]
+
+
+def test_a_failed_check_is_said_first():
+    page = known.measure("smoke", 0)
+    fooled = dataclasses.replace(page, careless=(page.careless[0], page.careless[1], page.careless[1]))
+    text, _ = prose.in_short(fooled)
+    assert "Not so: Uniform attention by distance: exponent 0." in text and "**fooled**" in text
