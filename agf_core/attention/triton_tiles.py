@@ -1,7 +1,7 @@
 """Tile shapes of the Triton kernels, by device, head size and dtype (ours).
 
 Chosen by compiling ahead of time (`python -m agf_core.analysis.kernels_compile`): in half precision on 8.0 and newer,
-main loops spill next to no registers to memory (at most 0.6 accesses per score, in the diagonal's; on 8.0 with head
+main loops spill next to no registers to memory (less than one access per score, in the diagonal's; on 8.0 with head
 size 128 and a trained field up to 2 in dq's), and a tile has 128 queries or keys wherever that fits, since what comes
 from L2 shrinks with it. Not yet measured on a GPU. 7.5 and float32 are meant to be correct, not fast.
 """

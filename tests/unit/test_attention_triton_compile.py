@@ -30,7 +30,7 @@ def test_main_loops_spill_nothing(target, dim, dtype, placement, masked):
             continue  # less than the other two
         found = kernels_compile.resources(kernel, tile, given, target, dtype)
         assert found.shared <= kernels_compile.SHARED[target], f"{name}: {found}"
-        assert found.spills < (0.75 if name == "diagonal" else 0.25), f"{name}: {found}"
+        assert found.spills < (1 if name == "diagonal" else 0.25), f"{name}: {found}"
 
 
 @pytest.mark.parametrize(("target", "dtype"), [(75, "fp16"), (80, "fp32")])
