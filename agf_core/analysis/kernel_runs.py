@@ -79,8 +79,8 @@ def trainable(name: str, on: str) -> bool:
 
 def one_pass(name: str, tensors: list[Tensor], training: bool, causal: bool = True) -> Callable[[], None]:
     """Forward alone (inference), or forward and backward with every gradient; on a GPU waits for the end."""
-    *qkv, grad = tensors
-    run, trained = prepare(name, *qkv, causal=causal)
+    q, k, v, grad = tensors
+    run, trained = prepare(name, q, k, v, causal=causal)
     wait = torch.cuda.synchronize if grad.is_cuda else lambda: None
 
     def forward() -> None:
@@ -89,7 +89,7 @@ def one_pass(name: str, tensors: list[Tensor], training: bool, causal: bool = Tr
         wait()
 
     def both() -> None:
-        torch.autograd.grad(run(), [*qkv, *trained], grad)
+        torch.autograd.grad(run(), [q, k, v, *trained], grad)
         wait()
 
     return both if training else forward

@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import platform
+import subprocess
 import sys
 from collections.abc import Iterable
 from functools import partial
@@ -247,6 +248,9 @@ def main(arguments: list[str] | None = None) -> int:
     out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf8")
     print(report(result))
     print(f"written to {out}")
+    if on == "cuda" and not quick:  # the fused kernels have targets of their own
+        command = [sys.executable, "-m", "agf_core.analysis.kernels_gpu", "--out", str(out.parent / "kernels-gpu.json")]
+        return subprocess.run(command, check=False).returncode
     return 0
 
 

@@ -1,0 +1,87 @@
+"""The stored GPU run on the page of the appendix `kernels`: in words, and as one picture (ours)."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from agf_core.figures import COLOURS, WIDTH
+from agf_core.sources.tables import data_path
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+STORED = "kernels-gpu.json"
+COMMAND = "python -m agf_core.analysis.kernels_gpu"
+PRODUCTS = {"forward": 2, "backward": 5}  # matrix products over the scores that each pass cannot do without
+
+
+def stored() -> dict[str, Any] | None:
+    """The run that `kernels_gpu` wrote and that was kept with the library, or None."""
+    path = data_path("bench", STORED)
+    return json.loads(path.read_text(encoding="utf8")) if path.is_file() else None
+
+
+def in_words(run: dict[str, Any] | None) -> str:
+    """How many targets a run met, and which it missed; without a run, what has been checked and what has not."""
+    if run is None:
+        return (
+            "**No run on a GPU is stored yet, so nothing is said here about speed.** What has been checked without one: "
+            "values and all gradients in Triton's interpreter against float64, and that every kernel compiles for "
+            f"capability 7.5 to 9.0. `{COMMAND}` measures the targets on a GPU in one run; this page will "
+            "show them."
+        )
+    rows = pd.DataFrame(run["targets"])
+    met = rows["value"] <= rows["limit"]
+    missed = ", ".join(sorted(set(rows.loc[~met, "target"]), key=lambda t: int(t[1:]))) or "none"
+    return (
+        f"On {run['provenance']['device']} (torch {run['torch']}, Triton {run['triton']}, code "
+        f"{run['provenance']['commit']}): {met.sum()} of {len(rows)} measurements meet their target; targets missed "
+        f"somewhere: {missed}."
+    )
+
+
+def limit_seconds(row: dict[str, Any], flops: float) -> float:
+    """The causal half of the scores, two operations a product, at the rate of one large product on the same GPU."""
+    scores = row["batch"] * row["heads"] * row["length"] ** 2 / 2
+    return float(PRODUCTS[row["passes"]] * 2 * scores * row["dim"] / flops)
+
+
+def draw(run: dict[str, Any]) -> tuple[Figure, pd.DataFrame]:
+    """Every target as measured over limit; below, milliseconds against length with the limit as a line."""
+    import matplotlib.pyplot as plt
+
+    rows = pd.DataFrame(run["targets"])
+    rows["relative"] = rows["value"] / rows["limit"].where(rows["limit"] > 0, 1)
+    names = sorted(rows["target"].unique(), key=lambda t: int(t[1:]))
+    fig = plt.figure(figsize=(WIDTH, 7.2), layout="constrained")
+    top, *below = fig.subplot_mosaic([["targets"] * 2, ["forward", "backward"]], height_ratios=[1.3, 1]).values()
+    for dim, colour in ((64, "third"), (128, "power")):
+        part = rows[rows.get("dim", pd.Series(dim, index=rows.index)).fillna(dim) == dim]
+        top.plot(part["relative"], [names.index(t) for t in part["target"]], "o", ms=4, alpha=0.6,
+                 color=COLOURS[colour], label=f"head size {dim}")  # fmt: skip
+    top.axvline(1, color=COLOURS["limit"], label="the target")
+    top.set(yticks=range(len(names)), yticklabels=names, xlabel="measured / target; left of the line is met")
+    top.invert_yaxis()
+    top.legend()
+    times = pd.DataFrame([t for t in run["times"] if t["passes"] in PRODUCTS and t["heads"] == t["groups"]])
+    times = times[times["dim"] == times["dim"].max()].drop(columns="rounds")
+    times["ms"] = 1e3 * times["seconds"]
+    look = {"plain": "chance", "logit": "power", "flash": "data", "cudnn": "fourth", "flex": "exponential"}
+    for ax, passes in zip(below, PRODUCTS):
+        part = times[times["passes"] == passes].sort_values("length")
+        for name, colour in look.items():
+            line = part[part["name"] == name]
+            if len(line):
+                ax.plot(line["length"], line["ms"], "o-", ms=3, color=COLOURS[colour], label=name)
+        bound = part.drop_duplicates("length")
+        limit = [1e3 * limit_seconds(row, run["ceilings"]["flops"]) for row in bound.to_dict("records")]
+        ax.plot(bound["length"], limit, color=COLOURS["limit"], label="limit")
+        ax.set(xscale="log", yscale="log", xlabel="length N (tokens)", title=passes)
+    below[0].set_ylabel("milliseconds")
+    below[0].legend(fontsize=8)
+    columns = ["target", "what", "value", "limit", "relative"]
+    shown = pd.concat([rows[columns], times[["passes", "name", "length", "dim", "ms"]]])
+    return fig, shown

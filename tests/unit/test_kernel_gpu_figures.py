@@ -1,0 +1,55 @@
+"""The page's GPU section, on a run of known content and without any."""
+
+import matplotlib.pyplot as plt
+import pytest
+
+from agf_core.analysis import kernel_gpu_figures as gpu
+
+
+@pytest.fixture
+def run():
+    where = [{"dim": d, "length": n, "batch": 2, "heads": 4, "groups": 4} for d in (64, 128) for n in (2048, 4096)]
+    targets = [
+        {"target": "G1", "what": "on / off", "value": 1.2 if w["dim"] == 64 else 1.0, "limit": 1.1, **w} for w in where
+    ]
+    targets.append({"target": "G10", "what": "compilations", "value": 0, "limit": 0})
+    times = [
+        {"name": name, "seconds": 1e-3 * w["length"] / 2048, "rounds": [1e-3], "passes": passes, **w}
+        for w in where for passes in ("forward", "backward") for name in ("logit", "flash")
+    ]  # fmt: skip
+    times.append({"name": "on", "seconds": 1.0, "rounds": [1.0], "passes": "decode", **where[0]})
+    provenance = {"device": "a card", "commit": "abc"}
+    ceilings = {"flops": 1e14, "bytes": 1e12}
+    return {
+        "targets": targets,
+        "times": times,
+        "ceilings": ceilings,
+        "provenance": provenance,
+        "torch": "2",
+        "triton": "3",
+    }
+
+
+def test_without_a_run_nothing_is_claimed():
+    text = gpu.in_words(None)
+    assert "No run on a GPU is stored" in text and gpu.COMMAND in text
+
+
+def test_missed_targets_are_named(run):
+    text = gpu.in_words(run)
+    assert "3 of 5 measurements meet" in text and text.endswith("missed somewhere: G1.")
+
+
+def test_the_limit_is_operations_over_rate():
+    row = {"batch": 2, "heads": 4, "length": 1024, "dim": 64, "passes": "forward"}
+    assert gpu.limit_seconds(row, 1e12) == pytest.approx(4 * 2 * 4 * 1024**2 * 64 / 2 / 1e12)
+    assert gpu.limit_seconds({**row, "passes": "backward"}, 1e12) == pytest.approx(2.5 * gpu.limit_seconds(row, 1e12))
+
+
+def test_the_picture_has_every_target_and_the_largest_heads_times(run):
+    fig, table = gpu.draw(run)
+    top, *below = fig.axes
+    assert [t.get_text() for t in top.get_yticklabels()] == ["G1", "G10"]
+    assert all({line.get_label() for line in ax.get_lines()} == {"logit", "flash", "limit"} for ax in below)
+    assert set(table["dim"].dropna()) == {128} and len(table["target"].dropna()) == 5
+    plt.close(fig)
