@@ -168,9 +168,11 @@ def draw_targets(runs: dict[str, dict[str, Any]]) -> Drawn:
     table["share"] = table["value"] / table["limit"]
     fig, ax = plt.subplots(figsize=(WIDTH, 2.8))
     for (where, part), marker, colour in zip(table.groupby("run", sort=False), "od", ("power", "third")):
-        ax.plot(part["share"], part["target"] + "  " + part["what"], marker, color=COLOURS[colour], label=where)
+        error = [(part["value"] - part["low"]) / part["limit"], (part["high"] - part["value"]) / part["limit"]]
+        ax.errorbar(part["share"], part["target"] + "  " + part["what"], xerr=error, fmt=marker, ms=5,
+                    color=COLOURS[colour], label=f"{where}, 95 %")  # fmt: skip
     ax.axvline(1, color=COLOURS["limit"], label="limit")
     ax.invert_yaxis()
     ax.set(xlabel="measured / limit", xlim=(0, max(1.3, 1.05 * table["share"].max())))
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
-    return fig, table[["run", "target", "what", "value", "best", "limit"]]
+    return fig, table[["run", "target", "what", "value", "low", "high", "best", "limit"]]

@@ -29,8 +29,8 @@ def in_words(run: dict[str, Any] | None) -> str:
     if run is None:
         return (
             "**No run on a GPU is stored yet, so nothing is said here about speed.** Checked without one: values and "
-            "all gradients in Triton's interpreter against float64, and that every kernel compiles for capability 7.5 to "
-            f"9.0. `{COMMAND}` measures the targets on a GPU in one run; this page will show them."
+            "all gradients in Triton's interpreter against float64, and that every kernel compiles for capability "
+            f"7.5 to 9.0. `{COMMAND}` measures the targets on a GPU in one run; this page will show them."
         )
     rows = pd.DataFrame(run["targets"])
     met = rows["value"] <= rows["limit"]

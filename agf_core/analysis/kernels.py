@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from scipy import stats
 
 import agf_core
 from agf_core.analysis.kernel_runs import (
@@ -43,6 +44,7 @@ from agf_core.analysis.kernel_runs import (
 from agf_core.attention import attend, reference
 from agf_core.attention.problem import check
 from agf_core.fields import PowerField
+from agf_core.figures import Estimate
 from agf_core.provenance import commit, device
 from agf_core.sources.tables import data_path
 
@@ -57,6 +59,7 @@ SIZES = {  # profile: lengths, rounds, length at which C4 is measured (0: it is 
 }
 LIMITS = {"C1": 1.15, "C2": 1.06, "C3": 1.5, "C3 dense": 0.35, "C4": 64.0}
 STORED = "kernels-{device}.json"
+VERDICTS = ("met", "not met", "undecided")
 
 
 def times(names: list[str], lengths: Iterable[int], rounds: int, on: str = "cpu") -> pd.DataFrame:
@@ -119,7 +122,10 @@ def errors(lengths: Iterable[int], heads: int = 2) -> pd.DataFrame:
 
 
 def targets(rounds: int, length: int = TARGET_LENGTH, long: int = 8192) -> pd.DataFrame:
-    """kernels.md's C1 to C4 here: columns target, what, value (median of the rounds' ratios; C4 in MB), best, limit."""
+    """kernels.md's C1 to C4 here: columns target, what, value, low, high, best, limit.
+
+    value is the median of the rounds' ratios, low and high its 95 % interval; C4 is one peak, in MB.
+    """
     tensors = inputs(length)
     fast = {
         "plain": one_pass("plain", tensors, False),
@@ -132,8 +138,9 @@ def targets(rounds: int, length: int = TARGET_LENGTH, long: int = 8192) -> pd.Da
     dense = interleave({n: one_pass(n, tensors, True) for n in ("dense", "logit")}, max(2, rounds // 4))
 
     def row(target: str, what: str, table: pd.DataFrame, ours: str, peer: str) -> tuple[Any, ...]:
-        ratio, best = (table[ours] / table[peer]).median(), table[ours].min() / table[peer].min()
-        return target, what, ratio, best, LIMITS[target]
+        ratios = table[ours] / table[peer]
+        best = table[ours].min() / table[peer].min()
+        return target, what, ratios.median(), *median_interval(ratios), best, LIMITS[target]
 
     rows = [
         row("C1", "forward, causal / SDPA", forward, "ours", "plain"),
@@ -143,8 +150,20 @@ def targets(rounds: int, length: int = TARGET_LENGTH, long: int = 8192) -> pd.Da
     ]
     if long:
         extra = float(memory(["logit"], [long])["mb"].iloc[0])
-        rows.append(("C4", f"extra memory at N = {long}, MB", extra, extra, LIMITS["C4"]))
-    return pd.DataFrame(rows, columns=["target", "what", "value", "best", "limit"])
+        rows.append(("C4", f"extra memory at N = {long}, MB", *[extra] * 4, LIMITS["C4"]))
+    return pd.DataFrame(rows, columns=["target", "what", "value", "low", "high", "best", "limit"])
+
+
+def median_interval(values: Iterable[float]) -> tuple[float, float]:
+    """95 % interval of a median from order statistics, whatever the distribution; all of the range for few values."""
+    ordered = np.sort(np.fromiter(values, dtype=float))
+    k = max(1, int(stats.binom.ppf(0.025, len(ordered), 0.5)))
+    return float(ordered[k - 1]), float(ordered[-k])
+
+
+def verdict(row: dict[str, Any]) -> str:
+    """A target is met or not where its interval lies on one side of the limit."""
+    return "met" if row["high"] <= row["limit"] else "not met" if row["low"] > row["limit"] else "undecided"
 
 
 def limit_seconds(lengths: Iterable[int], training: bool, rate: float) -> np.ndarray:
@@ -194,19 +213,19 @@ def stored(on: str = "cpu") -> dict[str, Any] | None:
 
 def in_words(result: dict[str, Any], where: str) -> str:
     """The targets as a sentence or two, from the figures alone."""
-    value = {row["target"]: row["value"] for row in result["targets"]}
-    met = sum(row["value"] <= row["limit"] for row in result["targets"])
+    value = {row["target"]: Estimate(row["value"], row["low"], row["high"]) for row in result["targets"]}
     length = min(TARGET_LENGTH, _longest(result))
     text = (
-        f"{where} ({result['processor']}, {result['threads']} threads), at N = {length}: with a trained power field, "
-        f"attention takes {value['C1']:.2f} × the time of attention without any field forwards, "
-        f"and {value['C3']:.2f} × forwards and backwards with every gradient. A bias that is written out and learned "
-        f"takes {value['C3'] / value['C3 dense']:.1f} ×. "
+        f"{where} ({result['processor']}, {result['threads']} threads), at N = {length}: with a trained power field "
+        f"placed on the logits, attention takes {value['C1']} × the time of attention without any field forwards, "
+        f"and {value['C3']} × forwards and backwards with every gradient. A bias that is written out and learned "
+        f"takes {value['C3'].value / value['C3 dense'].value:.1f} ×. "
     )
-    if "C4" in value and np.isfinite(value["C4"]):
-        text += f"At the longest text the pass took {value['C4']:.0f} MB beside its gradients. "
+    if "C4" in value and np.isfinite(value["C4"].value):
+        text += f"At the longest text the pass took {value['C4'].value:.0f} MB beside its gradients. "
     if is_settled(result):
-        text += f"{met} of {len(result['targets'])} targets are met."
+        said = {word: [r["target"] for r in result["targets"] if verdict(r) == word] for word in VERDICTS}
+        text += "Targets " + "; ".join(f"{word}: {', '.join(said[word]) or 'none'}" for word in VERDICTS) + "."
     else:
         text += f"The targets are set at N = {TARGET_LENGTH}: this run is too small to tell."
     if result["load"] and result["load"] > BUSY:
@@ -227,8 +246,10 @@ def report(result: dict[str, Any]) -> str:
     """The targets as lines, each beside its limit, and what could not run here."""
     lines = [f"{result['processor']}, {result['threads']} threads, torch {result['versions']['torch']}"]
     for row in result["targets"]:
-        met = ("met" if row["value"] <= row["limit"] else "NOT met") if is_settled(result) else "too small to tell"
-        lines.append(f"{row['target']:9} {row['what']:44} {row['value']:7.3f}  limit {row['limit']:5.2f}  {met}")
+        word = verdict(row) if is_settled(result) else "too small to tell"
+        interval = f"[{row['low']:.3f}, {row['high']:.3f}]"
+        measured = f"{row['target']:9}{row['what']:43}{row['value']:7.3f} {interval:17}"
+        lines.append(f"{measured} limit {row['limit']:5.2f}  {word}")
     if result["load"] and result["load"] > BUSY:
         lines.append(f"other work kept {result['load']:.1f} cores busy: these figures say little; run it again alone")
     lines += [f"not run: {NAMES[name]} ({why})" for name, why in result["missing"].items()]

@@ -4,6 +4,7 @@ import json
 import math
 import time
 
+import numpy as np
 import pytest
 import torch
 
@@ -37,3 +38,12 @@ def test_a_small_run_is_json_and_says_that_it_is_small():
     assert {row["length"] for row in result["times"]} == {16, 32}
     assert "too small to tell" in kernels.report(result) and "too small to tell" in kernels.in_words(result, "Here")
     assert kernels.limit_seconds([100], False, 1e9)[0] == pytest.approx(2 * 8 * 64 * 100**2 / 1e9)
+
+
+def test_a_target_is_decided_by_the_interval_of_the_rounds_ratios():
+    rng = np.random.default_rng(0)
+    inside = [low <= 0 <= high for low, high in (kernels.median_interval(rng.normal(size=30)) for _ in range(400))]
+    assert 0.92 <= np.mean(inside) <= 0.99
+    assert kernels.median_interval([3.0, 1.0, 2.0]) == (1.0, 3.0)
+    row = {"low": 1.0, "value": 1.05, "high": 1.1}
+    assert [kernels.verdict({**row, "limit": x}) for x in (1.2, 1.05, 0.9)] == ["met", "undecided", "not met"]
