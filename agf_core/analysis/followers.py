@@ -69,11 +69,13 @@ def ranks(text: Text, word: str, span: int, resamples: int, seed: int) -> Ranks:
     spots = text.documents[document] + (rng.random((resamples, len(at))) * room).astype(np.int64)
     chance = [np.unique(codes[s[:, None] + steps], return_counts=True)[1] for s in spots]
     width = len(kinds)
-    band, chance_band = _by_rank(drawn, width), _by_rank(chance, width)
+    chance_band = np.quantile(_stack(chance, width), INTERVAL, axis=0)
     observed, chance_k = rank_exponent(counts), np.array([rank_exponent(c) for c in chance])
     spread = max(float(np.nanstd(chance_k, ddof=1)), 1e-6)
     p = 2 * stats.norm.sf(abs(observed - np.nanmean(chance_k)) / spread)  # few draws: their tails are taken as normal
     order = np.argsort(-counts, kind="stable")
+    # Each word keeps its rank: sorting every resample anew would lift the counts, since resampling repeats documents.
+    band = np.quantile(np.stack(drawn)[:, order], INTERVAL, axis=0)
     table = pd.DataFrame({
         "rank": np.arange(1, width + 1), "word": [types[kinds[i]] for i in order], "count": counts[order],
         "low": band[0], "high": band[1], "chance": np.median(_stack(chance, width), axis=0),
@@ -99,11 +101,6 @@ def rank_exponent(counts: Array) -> float:
 
 def _stack(samples: list[Array], width: int) -> Array:
     return np.stack([np.pad(np.sort(s)[::-1][:width], (0, max(0, width - len(s)))) for s in samples]).astype(float)
-
-
-def _by_rank(samples: list[Array], width: int) -> Array:
-    """95 % band (2, width) of sorted counts."""
-    return np.quantile(_stack(samples, width), INTERVAL, axis=0)
 
 
 def _occurrences(text: Text, word: str, span: int) -> Array:

@@ -36,17 +36,15 @@ def by_rank(page: Page) -> Drawn:
 
 def _ranks(ax: Axes, found: Ranks) -> None:
     t = found.table
-    ax.fill_between(t["rank"], _above(t["chance_low"]), _above(t["chance_high"]), color=COLOURS["chance"], alpha=0.45,
-                    lw=0, label="as many random places, 95 %")  # fmt: skip
-    ax.fill_between(t["rank"], _above(t["low"]), _above(t["high"]), color=COLOURS["power"], alpha=0.25, lw=0,
-                    label="documents resampled, 95 %")  # fmt: skip
+    for low, high, colour, label in (
+        ("chance_low", "chance_high", "chance", "as many random places, 95 %"),
+        ("low", "high", "power", "each follower's count, documents resampled, 95 %"),
+    ):  # a logarithmic axis has no place for zero: there a band goes on to the lower edge, or ends
+        ax.fill_between(t["rank"], t[low].clip(lower=0.7), t[high].where(t[high] >= 1), color=COLOURS[colour],
+                        alpha=0.35, lw=0, label=label)  # fmt: skip
     ax.plot(t["rank"], t["count"], "o", ms=3.5, color=COLOURS["data"], label="followers")
     ax.set(xscale="log", yscale="log", xlabel="rank of the follower", ylabel="count")
-
-
-def _above(counts: pd.Series) -> pd.Series:
-    """A logarithmic axis has no place for zero: half a count stands for none."""
-    return counts.clip(lower=0.5)
+    ax.set_ylim(bottom=0.7)
 
 
 def by_distance(page: Page) -> Drawn:

@@ -5,6 +5,7 @@ that says otherwise (ours).
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 
 from agf_core.analysis import collocation as co
 from agf_core.analysis.following_words import PUBLIC_BREAK, Dependencies, Page, Pooled
@@ -51,6 +52,7 @@ def numbers(page: Page) -> dict[str, Number]:
         p = page.pooled
         found |= {
             "adjectives": p.words, "eligible": p.eligible, "exponent": p.exponent, "power_leads": p.power_leads,
+            "held_out": p.held_out,
             "called_power": p.calls["power"], "called_exponential": p.calls["exponential"],
             "called_undecided": p.calls["undecided"], "first_call": p.first.calls()[0],
             "pooled_first": exponent(p.first),
@@ -62,11 +64,11 @@ def numbers(page: Page) -> dict[str, Number]:
 
 def in_short(page: Page) -> str:
     """The short answer: a template for `numbers`."""
-    falls = "otherwise than" if page.next_word.differs else "just as"
     parts = [
         "“{word_name}” occurs **{occurrences:,}** times in {corpus_name}.",
-        f"By **rank**, its followers fall {falls} tokens at random places do: exponent {{rank_exponent:.2f}}, by "
-        "chance {chance_rank_exponent:.2f}.",
+        ("By **rank**, its followers fall otherwise than" if page.next_word.differs
+         else "By **rank**, its followers cannot be told from")
+        + " tokens at random places: exponent {rank_exponent:.2f}, by chance {chance_rank_exponent:.2f}.",
     ]
     if page.classes is not None:
         tag, ratio = _most_enriched(page)
@@ -76,7 +78,9 @@ def in_short(page: Page) -> str:
             else "By **class**, none stands next to it clearly oftener than chance has it."
         )
     parts.append(
-        "By **distance**, it has {nearest:.1f} partners more than chance per hundred occurrences at the next token; "
+        ("By **distance**, " if page.distance.eligible[0]
+         else "By **distance**, **no company beyond chance could be shown** in the window: ")
+        + "it has {nearest:.1f} partners more than chance per hundred occurrences at the next token; "
         + {
             "undecided": "its {usable:,} usable occurrences **cannot tell** a power law from an exponential.",
             "power": "a **power law** is called.",
@@ -86,13 +90,17 @@ def in_short(page: Page) -> str:
     if page.pooled is not None:
         parts.append(
             "Of {adjectives} frequent **adjectives**, asked one by one, {eligible} have company that can be told from "
-            "chance. Median exponent: {exponent:.2f}; the power law leads in {power_leads:.0%} of them. Called: "
+            "chance. Median exponent: {exponent:.2f}; the power law leads in {power_leads:.0%} of them, and predicts "
+            "held-out distances better in {held_out:.0%}. Called: "
             "power {called_power}, exponential {called_exponential}, undecided {called_undecided}. Added up first, "
             "they would have been called *{first_call}*, with exponent {pooled_first:.2f}."
         )
     if page.dependencies is not None:
         best = _best(page.dependencies)
-        parts.append(f"**Dependency distances**, in a treebank, follow {LAWS[best]}; the break is at {{break_:.0f}}.")
+        parts.append(
+            f"**Dependency distances**, in a treebank, are fitted best, of three laws, by {LAWS[best]}; the break is "
+            "at {break_:.0f}."
+        )
     notes = [f"{page.text.note}." if page.text.note else "", page.left_out.get("documents", "")]
     head = "".join(f"*{note}*\n\n" for note in notes if note)
     return head + "\n".join(f"- {part}" for part in parts)
@@ -111,38 +119,59 @@ def what_it_can_show(page: Page) -> str:
     """What the word's number of occurrences can and cannot show, from the planted trials."""
     table = page.operating
     few, many = table[table["occurrences"] == page.used], table[table["occurrences"] > page.used]
-    told = f"With **{page.used:,} occurrences** company is told from chance in {few['told'].mean():.0%} of the trials"
+    told = (
+        f"The rule, fixed in code: a law is called when its AICc leads by {co.MARGIN:g} or more and {co.AGREE:.0%} of "
+        f"the resamples agree; company is told from chance when the window's excess is {co.ELIGIBLE:g} standard errors "
+        f"above none. {few['trials'].iloc[0]:,} planted words a row, so shares are known to about "
+        f"±{98 / np.sqrt(few['trials'].iloc[0]):.0f} points.\n\n"
+        f"With **{page.used:,} occurrences** company is told from chance in {few['told'].mean():.0%} of the trials"
+    )
     if few["fitted"].mean() < 0.5:
         return f"{told}, and most give nothing to fit: so few occurrences show nothing about a law of distance."
     power = few[few["law"] == "power"]
     parts = [
-        f"{told}. The right law is called in {few['right'].mean():.0%}, a wrong one in {few['wrong'].mean():.0%}.",
-        f"The exponent of a planted power law is known to about ±{power['half_width'].median():.1f}, and its interval "
-        f"holds the truth in {power['covered'].mean():.0%}.",
+        f"{told}. {_called(few)}",
+        f"The exponent of a planted power law is known to about ±{power['half_width'].median():.1f}; its 95 % interval "
+        f"holds the truth in {power['covered'].mean():.0%}"
+        + (", less than it promises." if power["covered"].mean() < 0.92 else "."),
         "So this many occurrences can often name the law."
         if few["right"].mean() >= 0.5
         else "So this many occurrences **cannot name the law**.",
     ]
     if len(many):
         parts.append(
-            f"With {many['occurrences'].iloc[0]:,} occurrences the right law is called in {many['right'].mean():.0%}, "
-            f"a wrong one in {many['wrong'].mean():.0%}."
+            f"With {many['occurrences'].iloc[0]:,} occurrences: {_called(many)} So the rule finds exponentials more "
+            "easily than power laws."
+            if _share(many, "exponential") > _share(many, "power") + 0.1
+            else f"With {many['occurrences'].iloc[0]:,} occurrences: {_called(many)}"
         )
     return " ".join(parts)
+
+
+def _share(table: pd.DataFrame, law: str) -> float:
+    return float(table.loc[table["law"] == law, "right"].mean())
+
+
+def _called(table: pd.DataFrame) -> str:
+    """How often the rule is right, by the family that was planted, and wrong."""
+    return (
+        f"a power law is called in {_share(table, 'power'):.0%} of the words that follow one, an exponential in "
+        f"{_share(table, 'exponential'):.0%}, a wrong law in {table['wrong'].mean():.0%}."
+    )
 
 
 def rank(page: Page) -> str:
     """Whether the followers' rank law differs from chance, next token and window."""
     out = []
     for found, where in ((page.next_word, "The next token"), (page.in_window, "The whole window")):
-        says = "another law than chance" if found.differs else "no other law than chance"
+        says = "told from random places" if found.differs else "not told from random places"
         p = f"p = {found.p:.2f}" if found.p >= 0.01 else "p < 0.01"
         out.append(
             f"{where}: exponent {found.exponent:.2f}, by chance {found.chance_exponent:.2f} ({p}); {found.kinds:,} "
             f"different followers, by chance {found.chance_kinds:,.0f}: **{says}**."
         )
     words = [f"{w} ({n})" for w, n in page.next_word.top if any(c.isalnum() for c in w)][:5]
-    return " ".join([*out, f"Its commonest next words: {', '.join(words) or 'none'}."])
+    return " ".join([*out, f"Its commonest next words, punctuation apart: {', '.join(words) or 'none'}."])
 
 
 def distance(page: Page) -> str:
@@ -169,12 +198,14 @@ def distance(page: Page) -> str:
 def pooled(found: Pooled) -> str:
     """The adjectives, per word first."""
     c = found.calls
+    edge = int((found.laws.interval()[found.laws.eligible, 1] >= co.REACH[1]).sum())
     return (
         f"{found.eligible} of {found.words} adjectives have company that can be told from chance. Median exponent: "
         f"**{found.exponent:.2f}**. The power law has the better criterion in {found.power_leads:.0%} of them, and "
         f"predicts the distances held out better in {found.held_out:.0%}; its mean lead, each word with parameters of "
         f"its own, is {found.lead:.1f}. Called: power {c['power']}, exponential {c['exponential']}, undecided "
-        f"{c['undecided']}. {_ahead(found)}"
+        f"{c['undecided']}. {edge} of the intervals reach {co.REACH[1]:g}, the limit of the search: there the data set "
+        f"no upper bound. {_ahead(found)}"
     )
 
 
@@ -186,7 +217,14 @@ def _ahead(found: Pooled) -> str:
         if found.lead.high < 0
         else "**neither law**"
     )
-    return f"Over all words, asked one by one, {law} is ahead."
+    held = (
+        "held-out distances favour the power law"
+        if found.held_out.low > 0.5
+        else "held-out distances favour the exponential"
+        if found.held_out.high < 0.5
+        else "held-out distances favour neither"
+    )
+    return f"Over all words, asked one by one, {law} is ahead by the mean lead in AICc; {held}."
 
 
 def trap(page: Page) -> str:
@@ -211,10 +249,11 @@ def dependency(found: Dependencies) -> str:
     agrees = "as the public finding has it" if best == "two_geometric" else "unlike the public finding"
     rest = "; ".join(f"{LAWS[law]} +{found.aic[law] - found.aic[best]:,.0f}" for law in found.aic if law != best)
     return (
-        f"{found.number:,} dependencies in {found.sentences:,} sentences, mean distance {found.mean:.2f}. Best: "
-        f"**{LAWS[best]}**, {agrees} (corrected Akaike criterion of the others, above it: {rest}). The break is at "
-        f"**{found.break_:.0f}**; the public finding is {PUBLIC_BREAK[0]} to {PUBLIC_BREAK[1]} words. Treatment: "
-        f"{found.treatment}."
+        f"{found.number:,} dependencies in {found.sentences:,} sentences, mean distance {found.mean:.2f}. Best of "
+        f"three: **{LAWS[best]}**, {agrees} (corrected Akaike criterion of the others, above it: {rest}). The break is "
+        f"at **{found.break_:.0f}**; the public finding is {PUBLIC_BREAK[0]} to {PUBLIC_BREAK[1]} words. Treatment: "
+        f"{found.treatment}. Sentences of all lengths are pooled, and the dependencies of one sentence are not "
+        "independent, so the differences in the criterion overstate the evidence."
     )
 
 
@@ -224,7 +263,7 @@ def meaning(page: Page) -> str:
     points = [
         "The followers of this word are spread otherwise than chance; but ranks know nothing of distance."
         if page.next_word.differs
-        else "The rank plot of this word's followers is no evidence for a law: random places draw the same.",
+        else "The rank plot of this word's followers is no evidence for a law: it cannot be told from random places.",
         "Whether this word's company falls as a power or as an exponential, its occurrences cannot tell."
         if call == "undecided"
         else f"For this word the {call} law is called, by a rule whose error rates stand above.",

@@ -4,7 +4,7 @@ A field knows nothing of queries and keys: it gives log g for distances, and `ag
 
 | field | log g(r) | known as |
 |---|---|---|
-| `PowerField` | -k log(1 + r/r0) | AGF (r0 = 1), KERPLE-log (r0 trained) |
+| `PowerField` | -k log(1 + r/r0) | KERPLE-log (r0 trained); with r0 = 1, how this book writes AGF |
 | `ExponentialField` | -m r | ALiBi (m fixed) |
 | `StretchedExponentialField` | -a r^p | KERPLE-power, BAM |
 | `TableField` | a free table over buckets, or over every distance | T5 |

@@ -49,7 +49,7 @@ def ledger(results: list[Result], profile: str, history: Path) -> str:
         chapters = ", ".join(link(c, titles[c]) if c in titles else f"*{c.replace('_', ' ')}*" for c in claim.chapters)
         estimate = "<br>".join(_estimate(verdict, part) for part in verdict["effect"]) if verdict else ""
         badge = f"{_badge(word)}<br>{estimate}" if estimate else _badge(word)
-        rows.append([f"[{claim.id}](#claim-{claim.id.lower()})", f"“{claim.quote}”", badge, chapters])
+        rows.append([f"[{claim.id}](#claim-{claim.id.lower()})", badge, f"“{claim.quote}”", chapters])
         lines = [
             f"(claim-{claim.id.lower()})=\n### {claim.id}\n\n> {claim.quote}\n",
             f"- **Objection a reviewer will raise.** {claim.objection}",
@@ -64,7 +64,7 @@ def ledger(results: list[Result], profile: str, history: Path) -> str:
             lines.append(f"- **Old**: {result.old}.")
         lines += [f"- Earlier: {text}" for text in earlier.get(claim.id, [])]
         details.append("\n".join(lines) + "\n")
-    summary = table(["claim", "in the paper's words", "verdict, estimate [95 %]", "chapters"], rows)
+    summary = table(["claim", "verdict, estimate [95 %]", "in the paper's words", "chapters"], rows)
     return "\n".join([wide(summary), "## Claim by claim\n", *details, _frozen()])
 
 
@@ -109,7 +109,20 @@ def _frozen() -> str:
     if not text.strip():
         return "The history of the criteria is in the repository, which this build could not read.\n"
     rows = [line.split("|", 2) for line in text.strip().splitlines()]
-    return "## When the criteria were fixed\n\n" + table(["commit", "date", "what changed"], rows)
+    head = "## History of the criteria\n\nEvery commit that touched the file in which they stand, the oldest first.\n\n"
+    return head + table(["commit", "date", "what changed"], rows)
+
+
+def standing(results: list[Result]) -> str:
+    """Where the book stands, in a sentence: how many claims have run, how they came out, how many pages there are."""
+    words = [o["verdict"] for r in results for o in r.outputs if o["kind"] == "verdict"]
+    total, run = len(claims.CLAIMS), len(words)
+    came = ", ".join(f"{words.count(w)} {w}" for w in claims.VERDICTS if w in words)
+    pages = sum(bool(r.started) for r in results)
+    return (
+        f"**Where it stands:** {run} of {total} claims have been run here{f' ({came})' if came else ''}; "
+        f"{pages} of the {len(results)} notebooks written so far stand in this site."
+    )
 
 
 def status(results: list[Result], variants: dict[str, list[str]], profile: str) -> str:

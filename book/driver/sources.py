@@ -31,6 +31,7 @@ def write_sources(staging: Staging, chapters: list[Chapter], store: Store, profi
     has_run = {r.chapter.name for r in results if r.started}
     fragments = {
         "ledger": lambda: pages.ledger(results, profile, locate.store() / "verdicts.json"),
+        "standing": lambda: pages.standing(results),
         "status": lambda: pages.status(results, variants, profile),
         "figures": lambda: pages.figures(results),
         "parameters": lambda: pages.parameters(chapters),
