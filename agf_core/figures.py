@@ -45,11 +45,12 @@ class Estimate:
     unit: str = ""
 
     def __format__(self, spec: str) -> str:
+        spec = spec or ".3g"
         unit = f" {self.unit}" if self.unit else ""
         return f"{self.value:{spec}}{unit} [{self.low:{spec}}, {self.high:{spec}}]"
 
     def __str__(self) -> str:
-        return format(self, ".3g")
+        return format(self)
 
 
 Number = float | int | str | Estimate

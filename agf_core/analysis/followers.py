@@ -72,7 +72,9 @@ def ranks(text: Text, word: str, span: int, resamples: int, seed: int) -> Ranks:
     chance_band = np.quantile(_stack(chance, width), INTERVAL, axis=0)
     observed, chance_k = rank_exponent(counts), np.array([rank_exponent(c) for c in chance])
     spread = max(float(np.nanstd(chance_k, ddof=1)), 1e-6)
-    p = 2 * stats.norm.sf(abs(observed - np.nanmean(chance_k)) / spread)  # few draws: their tails are taken as normal
+    # One more value from the chance draws, taken as normal: with few draws their mean and spread are uncertain, too.
+    far = abs(observed - np.nanmean(chance_k)) / (spread * np.sqrt(1 + 1 / resamples))
+    p = 2 * stats.t.sf(far, max(resamples - 1, 1))
     order = np.argsort(-counts, kind="stable")
     # Each word keeps its rank: sorting every resample anew would lift the counts, since resampling repeats documents.
     band = np.quantile(np.stack(drawn)[:, order], INTERVAL, axis=0)

@@ -140,10 +140,10 @@ def what_it_can_show(page: Page) -> str:
     ]
     if len(many):
         parts.append(
-            f"With {many['occurrences'].iloc[0]:,} occurrences: {_called(many)} So the rule finds exponentials more "
+            f"Of words with {many['occurrences'].iloc[0]:,} occurrences: {_called(many)[0].lower()}{_called(many)[1:]} So the rule finds exponentials more "
             "easily than power laws."
             if _share(many, "exponential") > _share(many, "power") + 0.1
-            else f"With {many['occurrences'].iloc[0]:,} occurrences: {_called(many)}"
+            else f"Of words with {many['occurrences'].iloc[0]:,} occurrences: {_called(many)[0].lower()}{_called(many)[1:]}"
         )
     return " ".join(parts)
 
@@ -155,7 +155,7 @@ def _share(table: pd.DataFrame, law: str) -> float:
 def _called(table: pd.DataFrame) -> str:
     """How often the rule is right, by the family that was planted, and wrong."""
     return (
-        f"a power law is called in {_share(table, 'power'):.0%} of the words that follow one, an exponential in "
+        f"A power law is called in {_share(table, 'power'):.0%} of the words that follow one, an exponential in "
         f"{_share(table, 'exponential'):.0%}, a wrong law in {table['wrong'].mean():.0%}."
     )
 

@@ -217,8 +217,8 @@ def in_words(result: dict[str, Any], where: str) -> str:
     length = min(TARGET_LENGTH, _longest(result))
     text = (
         f"{where} ({result['processor']}, {result['threads']} threads), at N = {length}: with a trained power field "
-        f"placed on the logits, attention takes {value['C1']} × the time of attention without any field forwards, "
-        f"and {value['C3']} × forwards and backwards with every gradient. A bias that is written out and learned "
+        f"placed on the logits, attention takes {value['C1']:.2f} × the time of attention without any field forwards, "
+        f"and {value['C3']:.2f} × forwards and backwards with every gradient. A bias that is written out and learned "
         f"takes {value['C3'].value / value['C3 dense'].value:.1f} ×. "
     )
     if "C4" in value and np.isfinite(value["C4"].value):

@@ -85,4 +85,4 @@ def test_a_sentence_takes_its_numbers_from_the_run(shown):
 
 def test_an_estimate_prints_its_unit_and_interval():
     assert f"{Estimate(2, 1, 3, 'tokens'):.1f}" == "2.0 tokens [1.0, 3.0]"
-    assert str(Estimate(2.0, 1.0, 3.0)) == "2 [1, 3]"
+    assert str(Estimate(2.0, 1.0, 3.0)) == f"{Estimate(2.0, 1.0, 3.0)}" == "2 [1, 3]"
