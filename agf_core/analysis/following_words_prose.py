@@ -139,12 +139,10 @@ def what_it_can_show(page: Page) -> str:
         else "So this many occurrences **cannot name the law**.",
     ]
     if len(many):
-        parts.append(
-            f"Of words with {many['occurrences'].iloc[0]:,} occurrences: {_called(many)[0].lower()}{_called(many)[1:]} So the rule finds exponentials more "
-            "easily than power laws."
-            if _share(many, "exponential") > _share(many, "power") + 0.1
-            else f"Of words with {many['occurrences'].iloc[0]:,} occurrences: {_called(many)[0].lower()}{_called(many)[1:]}"
-        )
+        told = _called(many)
+        parts.append(f"Of words with {many['occurrences'].iloc[0]:,} occurrences: {told[0].lower()}{told[1:]}")
+        if _share(many, "exponential") > _share(many, "power") + 0.1:
+            parts.append("So the rule finds exponentials more easily than power laws.")
     return " ".join(parts)
 
 
