@@ -56,7 +56,7 @@ def draw_mixture(table: pd.DataFrame) -> Drawn:
     ax.plot(table["time"], table["exact"], color=COLOURS["power"], label="shifted power law (exact)")
     ax.plot(table["time"], table["predicted"], ":", color=COLOURS["third"], label="predicted from the rates")
     ax.plot(table["time"], table["mean"], "o", ms=3.5, color=COLOURS["data"], label="mean of the exponentials")
-    ax.set(xscale="log", yscale="log", xlabel="time", ylabel="retained")
+    ax.set(xscale="log", yscale="log", xlabel="time (one over the unit of the rates)", ylabel="share retained")
     ax.legend()
     return fig, table
 
@@ -136,7 +136,8 @@ def draw_averaging(curves: pd.DataFrame) -> Drawn:
     ax.plot(curves["x"], curves["mean"], "o", ms=3, color=COLOURS["data"], label="their mean")
     for law, style in (("power", "-"), ("exponential", "--")):
         ax.plot(curves["x"], curves[law], style, color=COLOURS[law], label=f"{law} law fitted to the mean")
-    ax.set(xscale="log", yscale="log", xlabel="x", ylabel="y", ylim=(curves["mean"].min() / 20, 2))
+    ax.set(xscale="log", yscale="log", xlabel="x (no unit)", ylabel="y (share of the start)")
+    ax.set_ylim(curves["mean"].min() / 20, 2)
     ax.legend(loc="lower left")
     return fig, curves
 
@@ -151,7 +152,7 @@ def draw_gravity(table: pd.DataFrame) -> Drawn:
         ax.barh(np.arange(len(planted)) + shift, 100 * part["excess"], 0.34, color=COLOURS[law], label=f"fitted: {law}")
     ax.set_yticks(range(len(planted)), [f"planted: {p}" for p in planted])
     ax.invert_yaxis()
-    ax.set_xlabel("deviance left over, % of that of equal flows (0: the better law)")
+    ax.set_xlabel("deviance left by the worse law, % of that of equal flows")
     ax.legend(loc="lower right")
     return fig, table
 
