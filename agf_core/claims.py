@@ -350,6 +350,8 @@ class Verdict:
     unit: str
     profile: str
     scope: str
+    runs: str = ""
+    here: str = ""
 
     def _repr_markdown_(self) -> str:
         claim = CLAIMS[self.id]
@@ -358,10 +360,12 @@ class Verdict:
             f"{claim.criterion.parts[name]} | {self.parts[name]} |"
             for name in self.effect
         )
+        runs = f"; reference runs: {self.runs}" if self.runs else ""
         return (
             f"**{self.id}: {self.verdict}.** “{claim.quote}” — criterion: {claim.criterion.text}. "
-            f"n = {self.n}; scope: {self.scope}.\n\n"
+            f"n = {self.n}; scope: {self.scope}{runs}.\n\n"
             f"| part | estimate [95 %] ({self.unit}) | asks | verdict |\n|---|---|---|---|\n{rows}\n"
+            + (f"\n**The run here:** {self.here}\n" if self.here else "")
         )
 
 
@@ -374,6 +378,8 @@ def report(
     *,
     scope: str = "small models trained here",
     profile: str | None = None,
+    runs: str = "",
+    here: str = "",
 ) -> Verdict:
     """Hand a claim its estimates; the criterion returns the verdict, and a notebook shows it.
 
@@ -384,7 +390,10 @@ def report(
         n: independent repetitions behind it (seeds, models, heads).
         unit: the estimates' unit, in words.
         scope: what the verdict is about.
-        profile: of the run; None takes the checked parameter, or `full` outside a notebook.
+        profile: of the runs that the estimates come from: `full` for stored reference runs, whatever the notebook's
+            own profile; None takes the checked parameter, or `full` outside a notebook.
+        runs: which stored runs these are, if they are stored: commit, device, date.
+        here: a sentence on how the run here compares with them: agrees, disagrees or too small to tell, with numbers.
 
     Raises:
         ValueError: unknown claim, missing or surplus parts, an interval that is not finite or misses its estimate.
@@ -408,7 +417,7 @@ def report(
     word, each = CLAIMS[id].criterion.verdict(effects, intervals)
     if profile == "smoke" or n < MIN_N:
         word = TOO_SMALL
-    verdict = Verdict(id, word, each, effects, intervals, n, unit, profile, scope)
+    verdict = Verdict(id, word, each, effects, intervals, n, unit, profile, scope, runs, here)
     _show(verdict)
     return verdict
 

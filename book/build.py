@@ -4,13 +4,15 @@
     python book/build.py --notebook following_words --parameters "-p word gravity"
 
 `make book` calls it. Only what depends on something that changed is run again, and a line says why each thing runs or
-is skipped. With nothing changed it takes a second or two and needs the standard library alone.
+is skipped. With nothing changed it takes a second or two, and never waits for torch.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
+import os
 import re
 import shlex
 import shutil
@@ -24,19 +26,23 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from book.driver.plan import PROFILES, Chapter, Library, Page, fingerprint, read_chapter, why_run  # noqa: E402
+from agf_core.freshness import Library  # noqa: E402
+from book.driver.plan import PROFILES, Chapter, Page, fingerprint, read_chapter, why_run  # noqa: E402
 from book.driver.run import Job, Store, run_all  # noqa: E402
 from book.driver.site import render  # noqa: E402
 from book.driver.sources import BOOK, write_sources  # noqa: E402
 from book.driver.stage import Staging  # noqa: E402
 
 BUILD = ROOT / "_build"
+GRACE = 10.0  # seconds that interrupted training has to put away what it has
 
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     start = time.monotonic()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill ends the workers too
+    for name in ("SIGTERM", "SIGHUP"):  # a polite kill or a closed terminal ends the workers too; nohup stays nohup
+        if (number := getattr(signal, name, None)) and signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
     try:
         chapters = find_chapters()
         failed = build(chapters, options)
@@ -140,7 +146,17 @@ def train(chapters: list[Chapter], profile: str) -> None:
         return
     print(f"train what is shared by {', '.join(names)}", flush=True)
     command = [sys.executable, "-m", "agf_core.runs", "--profile", profile, *names]
-    if subprocess.run(command, cwd=ROOT, check=False).returncode:
+    process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)  # Ctrl-C is the driver's to handle
+    try:
+        failed = process.wait()
+    except KeyboardInterrupt:  # pass it on to the whole group, with the time to keep what is finished
+        with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+            os.killpg(process.pid, signal.SIGINT)
+            process.wait(GRACE)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # no worker outlives the training
+        raise
+    if failed:
         raise ValueError("the shared training runs failed (see above); finished runs are kept and will not be repeated")
 
 

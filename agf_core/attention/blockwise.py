@@ -20,6 +20,7 @@ from agf_core.attention.stripe_backward import backward
 from agf_core.attention.stripe_forward import forward
 
 _QUERY_FIELD_SCORES = 2**17  # scores per head at once where the field is no table
+_FEW_SCORES = 2**22  # in all (16 MB): below this, cutting and computing again cost more than they save
 
 
 def unsupported(problem: Problem) -> str | None:
@@ -34,9 +35,12 @@ def run(problem: Problem) -> Tensor:
     dtype = problem.compute_dtype
     q, k, v = problem.q.to(dtype), problem.k.to(dtype), problem.v.to(dtype)
     square = not problem.causal or problem.offset == 0
+    placement = "logit" if problem.field is None else problem.placement
+    few = 0 < q.shape[0] * q.shape[1] * q.shape[2] * k.shape[2] <= _FEW_SCORES
+    if few and problem.needs_grad and problem.key_mask is None:
+        return _whole(problem, q, k, v, placement).to(problem.q.dtype)
     if problem.field is None and problem.key_mask is None and square and k.shape[2]:
         return _plain(problem)
-    placement = "logit" if problem.field is None else problem.placement
     out, _ = torch.ops.agf_core.attention_forward(
         q, k, v, problem.table(), problem.key_mask, placement, problem.causal, problem.scale
     )
@@ -49,6 +53,26 @@ def _plain(problem: Problem) -> Tensor:
     repeat = q.shape[1] // k.shape[1]
     k, v = k.repeat_interleave(repeat, dim=1), v.repeat_interleave(repeat, dim=1)
     return F.scaled_dot_product_attention(q, k, v, is_causal=problem.causal, scale=problem.scale)
+
+
+def _whole(problem: Problem, q: Tensor, k: Tensor, v: Tensor, placement: str) -> Tensor:
+    """Few scores: written out and kept for the backward pass, which is autograd's own."""
+    repeat, length, keys = q.shape[1] // k.shape[1], q.shape[2], k.shape[2]
+    k, v = k.repeat_interleave(repeat, dim=1), v.repeat_interleave(repeat, dim=1)
+    # Copies of the table in a row, read with a pitch one shorter than a copy: row n is the table moved by n places.
+    pitch = length + keys - 1
+    copies = F.pad(problem.table(), (0, 1)).unsqueeze(1).expand(-1, length, -1).flatten(1)
+    bias = copies[:, length - 1 : -1].unflatten(1, (length, pitch))[..., :keys]  # (H, N, M)
+    scores = (problem.scale * q) @ k.mT
+    if placement == "logit":
+        return (scores + bias).softmax(-1) @ v
+    field = bias.exp()  # 0 in the future
+    if placement == "score":
+        scores = scores * field
+    if problem.causal:
+        scores = scores.masked_fill(bias == -torch.inf, -torch.inf)
+    attention = scores.softmax(-1)
+    return (attention * field if placement == "weight" else attention) @ v
 
 
 def _by_query(problem: Problem) -> Tensor:

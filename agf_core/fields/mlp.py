@@ -12,7 +12,7 @@ from agf_core.fields.positive import Positive
 class MlpField(Field):
     """log g = f(psi(r) / psi(max(L, query))), psi(x) = log(1 + c x), f an MLP 1 -> width -> H with a ReLU.
 
-    c > 0 is trained from 0.1, FIRE's start. The threshold L (tokens; take the training context) is fixed unless
+    c > 0 is trained from `rate`, in FIRE 0.1. The threshold L (tokens; take the training context) is fixed unless
     `trainable_threshold`. Up to it, g depends on distance alone; past it, FIRE stretches the field with the query's
     position, and `log_weight` needs `query`.
     """
@@ -25,6 +25,7 @@ class MlpField(Field):
         trainable: bool = True,
         trainable_threshold: bool = False,
         directional: bool = False,
+        rate: float = 0.1,
     ) -> None:
         super().__init__(heads, directional)
         if width < 1:
@@ -32,7 +33,7 @@ class MlpField(Field):
         sides = 2 if directional else 1
         layers = [(nn.Linear(1, width), nn.ReLU(), nn.Linear(width, heads)) for _ in range(sides)]
         self.mlps = nn.ModuleList(nn.Sequential(*layer) for layer in layers).requires_grad_(trainable)
-        self._rate = Positive("rate", 0.1, (), trainable)
+        self._rate = Positive("rate", rate, (), trainable)
         self._threshold = Positive("threshold", threshold, (), trainable_threshold)
         self._fixed_threshold = None if trainable_threshold else float(threshold)
 

@@ -1,4 +1,4 @@
-"""Texts, dependency distances and reference tables. Importing this package imports nothing beyond the standard library.
+"""Texts, training data, dependency distances and reference tables. Importing this imports the standard library only.
 
 The book's driver asks where texts lie (`agf_core.sources.locate`) and must not wait for numpy, so names are
 resolved when they are first used.
@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .datasets import IGNORE, KINDS, SPLITS, Data, DataConfig, load_data, repeated_bigrams
     from .dependencies import DependencyDistances, dependency_distances
     from .generated import gap_law, generate
     from .load import NAMES, load_text, loaded
@@ -21,12 +22,14 @@ _HOME = {
     "load_text": "load", "loaded": "load", "NAMES": "load", "Text": "text", "generate": "generated",
     "gap_law": "generated", "read_table": "tables", "data_path": "tables", "table_notes": "tables",
     "dependency_distances": "dependencies", "DependencyDistances": "dependencies", "guess_tags": "tagging",
-    "GuessedTags": "tagging",
+    "GuessedTags": "tagging", "IGNORE": "datasets", "KINDS": "datasets", "SPLITS": "datasets", "Data": "datasets",
+    "DataConfig": "datasets", "load_data": "datasets", "repeated_bigrams": "datasets",
 }  # fmt: skip
 
 __all__ = [
-    "NAMES", "DependencyDistances", "GuessedTags", "Text", "data_path", "dependency_distances", "gap_law", "generate",
-    "guess_tags", "load_text", "loaded", "read_table", "table_notes",
+    "IGNORE", "KINDS", "NAMES", "SPLITS", "Data", "DataConfig", "DependencyDistances", "GuessedTags", "Text",
+    "data_path", "dependency_distances", "gap_law", "generate", "guess_tags", "load_data", "load_text", "loaded",
+    "read_table", "repeated_bigrams", "table_notes",
 ]  # fmt: skip
 
 

@@ -39,16 +39,17 @@ def link(chapter: str, title: str) -> str:
 
 def ledger(results: list[Result], profile: str, history: Path) -> str:
     """One row a claim: its id in the first cell, its verdict in the row; then each claim in full."""
-    found = {o["id"]: (r, o) for r in results for o in r.outputs if o["kind"] == "verdict"}
-    earlier = _remember(found, profile, history)
+    found = _verdicts(results)
+    earlier = _remember(found, history)
     titles = {r.chapter.name: r.chapter.title for r in results}
     rows, details = [], []
     for claim in claims.CLAIMS.values():
         result, verdict = found.get(claim.id, (None, None))
         word = verdict["verdict"] if verdict else claims.NOT_RUN
         chapters = ", ".join(link(c, titles[c]) if c in titles else f"*{c.replace('_', ' ')}*" for c in claim.chapters)
-        estimate = "<br>".join(_estimate(verdict, part) for part in verdict["effect"]) if verdict else ""
-        badge = f"{_badge(word)}<br>{estimate}" if estimate else _badge(word)
+        estimates = [_estimate(verdict, part) for part in verdict["effect"]] if verdict else []
+        runs = _runs(verdict, profile) if verdict else ""
+        badge = "<br>".join(filter(None, [_badge(word), runs, *estimates]))
         rows.append([f"[{claim.id}](#claim-{claim.id.lower()})", badge, f"“{claim.quote}”", chapters])
         lines = [
             f"(claim-{claim.id.lower()})=\n### {claim.id}\n\n> {claim.quote}\n",
@@ -57,15 +58,30 @@ def ledger(results: list[Result], profile: str, history: Path) -> str:
             f"- **Criterion.** {claim.criterion.text}.",
             f"- **Asked of each estimate.** {'; '.join(f'{k}: {v}' for k, v in claim.criterion.parts.items())}.",
             "- **The paper's own equation.** Not public here; this line waits for whoever has it.",
-            f"- **Verdict here** (profile `{profile}`): {_badge(word)}"
+            f"- **Verdict{' of the ' + runs if runs else ' here'}** "
+            f"(profile `{verdict['profile'] if verdict else profile}`): {_badge(word)}"
             + (f", n = {verdict['n']}, {verdict['scope']}" if verdict else ""),
         ]
+        if verdict and verdict.get("runs"):
+            lines.append(f"- **Made by.** {verdict['runs']}")
+        if verdict and verdict.get("here"):
+            lines.append(f"- **The run here** (profile `{profile}`). {verdict['here']}")
         if verdict and result and result.old:
             lines.append(f"- **Old**: {result.old}.")
         lines += [f"- Earlier: {text}" for text in earlier.get(claim.id, [])]
         details.append("\n".join(lines) + "\n")
     summary = table(["claim", "verdict, estimate [95 %]", "in the paper's words", "chapters"], rows)
     return "\n".join([wide(summary), "## Claim by claim\n", *details, _frozen()])
+
+
+def _verdicts(results: list[Result]) -> dict[str, tuple[Result, dict[str, Any]]]:
+    """Claim → the chapter and the record of its verdict; the last counts where two chapters report a claim."""
+    return {o["id"]: (r, o) for r in results for o in r.outputs if o["kind"] == "verdict"}
+
+
+def _runs(verdict: dict[str, Any], profile: str) -> str:
+    """Whose runs a verdict stands on, in words; "" for those that this site made itself."""
+    return "reference runs" if verdict.get("runs") or verdict["profile"] != profile else ""
 
 
 def _estimate(verdict: dict[str, Any], part: str) -> str:
@@ -77,26 +93,29 @@ def _badge(word: str) -> str:
     return f'<span class="agf-verdict agf-{word.replace(" ", "-")}">{word}</span>'
 
 
-def _remember(found: dict[str, Any], profile: str, history: Path) -> dict[str, list[str]]:
-    """Append a verdict to the history when it differs from the last one; return the earlier ones in words."""
+def _remember(found: dict[str, tuple[Result, dict[str, Any]]], history: Path) -> dict[str, list[str]]:
+    """Append a verdict to the history when it differs from the last one on such runs; return all others in words."""
     try:
         past: list[dict[str, str]] = json.loads(history.read_text(encoding="utf8"))
     except (OSError, json.JSONDecodeError):
         past = []
-    before = len(past)
+    before, now = len(past), []
     for id, (result, verdict) in found.items():
+        profile = verdict["profile"]  # of the runs it stands on, whatever the profile of the site
         last = next((p for p in reversed(past) if p["id"] == id and p["profile"] == profile), None)
         if last is None or last["verdict"] != verdict["verdict"]:
-            entry = {"id": id, "profile": profile, "verdict": verdict["verdict"]}
-            past.append({**entry, "commit": verdict["provenance"]["commit"], "date": result.started[:10]})
+            last = {"id": id, "profile": profile, "verdict": verdict["verdict"]}
+            last |= {"commit": verdict["provenance"]["commit"], "date": result.started[:10]}
+            past.append(last)
+        now.append(last)
     if len(past) > before:
         write_atomically(history, json.dumps(past, indent=1))
     words: dict[str, list[str]] = {}
-    for p in past:
+    for p in (p for p in past if all(p is not n for n in now)):
         words.setdefault(p["id"], []).append(
             f"{p['verdict']} ({p['date']}, profile `{p['profile']}`, code {p['commit']})"
         )
-    return {id: texts[:-1] for id, texts in words.items()}
+    return words
 
 
 def _frozen() -> str:
@@ -115,12 +134,12 @@ def _frozen() -> str:
 
 def standing(results: list[Result]) -> str:
     """Where the book stands, in a sentence: how many claims have run, how they came out, how many pages there are."""
-    words = [o["verdict"] for r in results for o in r.outputs if o["kind"] == "verdict"]
+    words = [verdict["verdict"] for _, verdict in _verdicts(results).values()]
     total, run = len(claims.CLAIMS), len(words)
     came = ", ".join(f"{words.count(w)} {w}" for w in claims.VERDICTS if w in words)
     pages = sum(bool(r.started) for r in results)
     return (
-        f"**Where it stands:** {run} of {total} claims have been run here{f' ({came})' if came else ''}; "
+        f"**Where it stands:** {run} of {total} claims have been tested here{f' ({came})' if came else ''}; "
         f"{pages} of the {len(results)} notebooks written so far stand in this site."
     )
 

@@ -7,23 +7,18 @@ modules it reaches (docstrings and comments removed), its parameters with the pr
 from __future__ import annotations
 
 import ast
-import copy
-import hashlib
 import json
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from agf_core.freshness import PACKAGE, Library, sha
 from agf_core.sources import locate
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGE = "agf_core"
 PROFILES = ("smoke", "cpu", "full")
-
-
-def sha(data: bytes | str) -> str:
-    return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -100,87 +95,6 @@ def _defaults(path: Path, cells: list[dict[str, Any]]) -> dict[str, Any]:
     raise ValueError(f"{path} has no cell tagged 'parameters'; a chapter declares its parameters there, with types")
 
 
-class Library:
-    """The library's modules: which reach which, and a hash of each that comments and docstrings don't change."""
-
-    def __init__(self, root: Path = ROOT) -> None:
-        self.root = root
-        base = root / PACKAGE
-        self.files = {self._module(p): p for p in sorted(base.rglob("*.py"))}
-        self._trees: dict[str, ast.Module] = {}
-        self._hashes: dict[str, str] = {}
-
-    def _module(self, path: Path) -> str:
-        parts = path.relative_to(self.root).with_suffix("").parts
-        return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-    def tree(self, module: str) -> ast.Module:
-        if module not in self._trees:
-            path = self.files[module]
-            try:
-                self._trees[module] = ast.parse(path.read_text(encoding="utf8"))
-            except SyntaxError as error:
-                raise ValueError(f"{path}, line {error.lineno}: {error.msg}; mend it before building") from error
-        return self._trees[module]
-
-    def hash(self, module: str) -> str:
-        if module not in self._hashes:
-            self._hashes[module] = sha(ast.dump(without_docstrings(self.tree(module))))
-        return self._hashes[module]
-
-    def reached(self, code: str) -> dict[str, str]:
-        """Module → hash, for every module of the library that this code imports, directly or through others."""
-        found: set[str] = set()
-        todo = self._imports(ast.parse(code), "")
-        while todo:
-            module = todo.pop()
-            if module in found or module not in self.files:
-                continue
-            found.add(module)
-            todo |= self._imports(self.tree(module), module) | {module.rpartition(".")[0]}
-        return {m: self.hash(m) for m in sorted(found)}
-
-    def _imports(self, tree: ast.Module, module: str) -> set[str]:
-        """Modules that a tree names; a package asked for a name that is no module may load any module of its own."""
-        names: set[str] = set()
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Import):
-                for alias in node.names:
-                    names |= {m for m in self.files if m == alias.name or PACKAGE != alias.name == m.rpartition(".")[0]}
-            elif isinstance(node, ast.ImportFrom):
-                base = self._absolute(node, module)
-                if base.split(".")[0] != PACKAGE:
-                    continue
-                names.add(base)
-                for alias in node.names:
-                    if f"{base}.{alias.name}" in self.files:
-                        names.add(f"{base}.{alias.name}")
-                    elif base != PACKAGE and base != module:
-                        names |= {m for m in self.files if m.startswith(base + ".")}
-        return names
-
-    def _absolute(self, node: ast.ImportFrom, module: str) -> str:
-        if not node.level:
-            return node.module or ""
-        is_package = module in self.files and self.files[module].name == "__init__.py"
-        parts = module.split(".")[: None if is_package and node.level == 1 else -(node.level - is_package)]
-        return ".".join([*parts, *([node.module] if node.module else [])])
-
-
-def without_docstrings(tree: ast.Module) -> ast.Module:
-    tree = copy.deepcopy(tree)
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-            first = node.body[0] if node.body else None
-            if (
-                isinstance(first, ast.Expr)
-                and isinstance(first.value, ast.Constant)
-                and isinstance(first.value.value, str)
-            ):
-                node.body = node.body[1:] or [ast.Pass()]
-    return tree
-
-
 def code_of(chapter: Chapter) -> str:
     """All code of a notebook, without its magics."""
     cells = (source(c) for c in chapter.cells if c["cell_type"] == "code")
@@ -216,4 +130,7 @@ def why_run(old: dict[str, Any] | None, new: dict[str, Any], fresh: bool) -> str
         return "library changed: " + ", ".join(changed[:3]) + (" …" if len(changed) > 3 else "")
     if gone := sorted(set(before["library"]) - set(new["library"])):
         return "library changed: no longer uses " + ", ".join(gone[:3])
-    return next((f"text: {reason}" for reason in map(locate.stale, old["texts"]) if reason), None)
+    stale = next(filter(None, map(locate.stale, old["texts"])), None)
+    if stale is None:
+        return None
+    return f"text: {stale}".replace(f"{ROOT}{os.sep}", "")  # a page shows it: no path of this machine

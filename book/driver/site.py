@@ -8,8 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from agf_core.freshness import sha
 from book.driver.config import staged_config
-from book.driver.plan import ROOT, sha
+from book.driver.plan import ROOT
 from book.driver.run import write_atomically
 from book.driver.stage import Staging
 

@@ -8,10 +8,11 @@ import sysconfig
 from pathlib import Path
 from typing import Any
 
+from agf_core.freshness import Library
 from agf_core.sources import locate
 from book.driver import pages, stage
 from book.driver.config import colab_link
-from book.driver.plan import PROFILES, ROOT, Chapter, Library, Page, fingerprint, why_run
+from book.driver.plan import PROFILES, ROOT, Chapter, Page, fingerprint, why_run
 from book.driver.run import Store, outputs_of
 from book.driver.stage import Staging
 

@@ -33,6 +33,22 @@ figures.publish(fig, "fall", "It falls. The line is a line.", "A line that is fa
 figures.say("The word has **{letters}** letters.", letters=len(word))"""
 
 
+RUNS = """\
+import sys
+from agf_core.sources.tables import read_stored
+stored = lambda: read_stored("runs", "mini.json")
+if __name__ == "__main__":
+    print("trained", *sys.argv[1:], flush=True)
+"""
+USE_RUNS = """\
+from agf_core import claims, figures, params, runs
+params.check(globals())
+if found := runs.stored():
+    stored = {"profile": "full", "runs": found["made"], "here": "Agrees: 0.8."}
+    claims.report("A4", found["share"], tuple(found["ci"]), 9, "share", **stored)
+figures.say("The word has **{letters}** letters.", letters=len(word))"""
+
+
 def chapter(measure: str = MEASURE, **own: object) -> str:
     return notebook(
         cell("code", "# A comment is no title.\nimport agf_core", "colab", "remove-cell"),

@@ -160,17 +160,75 @@ def test_a_broken_page_fails_the_build_and_is_named(book):
     assert done.returncode == 1 and "index.md" in done.stdout and "nowhere" in done.stdout
 
 
-def test_what_chapters_share_is_trained_once_before_they_run(tmp_path):
-    root = mini.make(
-        tmp_path, one=mini.chapter(shares_runs=True), two=mini.chapter(shares_runs=True), three=mini.chapter()
-    )
+@pytest.fixture
+def sharing(tmp_path):
+    """A book of two chapters that share runs and one that does not, with a stub in the place of the runs."""
+    own = {name: mini.chapter(mini.USE_RUNS, shares_runs=True) for name in ("one", "two")}
+    root = mini.make(tmp_path, **own, three=mini.chapter())
     (root / "book/index.md").write_text("# Mini\n")
-    runs = root / "agf_core/runs.py"
-    runs.write_text("import sys\nprint('trained', *sys.argv[1:], flush=True)\n")
-    done = build(root)
+    (root / "agf_core/runs.py").write_text(mini.RUNS)
+    return root
+
+
+def test_what_chapters_share_is_trained_once_before_they_run(sharing):
+    done = build(sharing)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "trained --profile smoke one two\n" in done.stdout
+    assert "trained --profile smoke one two\n" in done.stdout and done.stdout.count("trained") == 1
     assert done.stdout.index("trained --profile") < done.stdout.index("run   one")
-    assert "train" not in build(root).stdout
+
+    before = os.times()
+    again = build(sharing, PYTHONPROFILEIMPORTTIME="1")
+    cpu = sum(os.times()[2:4]) - sum(before[2:4])
+    assert "train" not in again.stdout and again.stdout.count("skip") == 4  # the chapters and the site
+    imported = {line.rpartition("|")[2].strip() for line in again.stderr.splitlines() if "import time:" in line}
+    assert "agf_core.freshness" in imported and not {"torch", "pandas", "IPython", "papermill"} & imported
+    assert cpu < 2.0, cpu  # processor time: others may be at work here
+
+    path = sharing / "book/notebooks/two.ipynb"
+    path.write_text(path.read_text().replace("A question in one line.", "A question."))
+    assert "trained --profile smoke two\n" in build(sharing).stdout
+
+    runs = sharing / "agf_core/runs.py"
+    runs.write_text(runs.read_text().replace('"trained"', '"trained again"'))
+    changed = build(sharing).stdout
+    assert "trained again --profile smoke one two\n" in changed and "skip  three" in changed
+    assert changed.count("library changed: agf_core.runs") == 2
+
     runs.write_text("import sys\nsys.exit(3)\n")
-    assert "the shared training runs failed" in build(root, "--fresh").stderr
+    assert "the shared training runs failed" in build(sharing).stderr
+
+
+def test_a_stored_result_reruns_its_chapters_and_its_verdict_is_of_reference_runs(sharing):
+    assert build(sharing).returncode == 0
+    stored = sharing / "data/runs/mini.json"
+    stored.parent.mkdir()
+    stored.write_text(json.dumps({"share": 0.9, "ci": [0.8, 1.0], "made": "a1b2c3, one GPU, 2026-01-02"}))
+    done = build(sharing).stdout
+    assert done.count("text: data/runs/mini.json can be had now") == 2 and "skip  three" in done
+    html = page(sharing, "ledger")
+    [row] = [r for r in re.findall(r"<tr.*?</tr>", html, re.DOTALL) if "#claim-a4" in r]
+    assert "reference runs" in row and ">supported<" in row
+    assert "a1b2c3, one GPU, 2026-01-02" in html and "Agrees: 0.8." in html
+    assert "Agrees: 0.8." in page(sharing, "notebooks/one")
+
+    stored.write_text(json.dumps({"share": 0.3, "ci": [0.2, 0.4], "made": "d4e5f6, one GPU, 2026-01-03"}))
+    assert build(sharing).stdout.count("text: runs/mini.json has changed at data/runs/mini.json") == 2
+    assert "Earlier: supported" in page(sharing, "ledger") and "Earlier: not supported" not in page(sharing, "ledger")
+
+
+def test_interrupted_training_ends_with_its_workers_and_keeps_what_it_has(sharing):
+    (sharing / "agf_core/runs.py").write_text(
+        "import pathlib, subprocess, sys\nworker = subprocess.Popen(['sleep', '60'])\n"
+        "pathlib.Path('worker').write_text(str(worker.pid))\n"
+        "try:\n    worker.wait()\nexcept KeyboardInterrupt:\n    pathlib.Path('kept').touch()\n"
+    )
+    command = [sys.executable, "book/build.py", "--profile", "smoke"]
+    process = subprocess.Popen(command, cwd=sharing, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and not ((sharing / "worker").exists() and (sharing / "worker").read_text()):
+        time.sleep(0.05)
+    process.terminate()
+    assert process.wait(timeout=30) == 130 and (sharing / "kept").exists()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((sharing / "worker").read_text()), 0)
+    assert not (sharing / "_build/executed/smoke").exists()

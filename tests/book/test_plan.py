@@ -8,7 +8,8 @@ import time
 import mini
 import pytest
 
-from book.driver.plan import Library, Page, fingerprint, read_chapter, why_run
+from agf_core.freshness import Library
+from book.driver.plan import Page, fingerprint, read_chapter, why_run
 
 
 @pytest.fixture
@@ -32,23 +33,6 @@ def chapter(root, code="from agf_core.analysis import measure"):
     path = root / "one.ipynb"
     path.write_text(mini.chapter(code))
     return read_chapter(path)
-
-
-def test_a_chapter_reaches_modules_through_others_and_no_more(root):
-    reached = Library(root).reached("from agf_core.analysis import measure")
-    assert set(reached) == {
-        "agf_core",
-        "agf_core.analysis",
-        "agf_core.analysis.measure",
-        "agf_core.fitting",
-        "agf_core.fitting.curves",
-    }
-    assert "agf_core.analysis.measure" in Library(root).reached("from agf_core.analysis import other")  # relative
-
-
-def test_a_package_that_loads_lazily_counts_with_all_its_modules(root):
-    (root / "agf_core/fitting/__init__.py").write_text("def __getattr__(name): ...")
-    assert "agf_core.fitting.curves" in Library(root).reached("from agf_core.fitting import fit")
 
 
 def record(page, library):
@@ -95,6 +79,14 @@ def test_a_text_is_changed_by_its_content_not_by_its_date(root):
     assert "changed" in reason(root, page, old)
     text.unlink()
     assert "no longer" in reason(root, page, old)
+
+
+def test_a_reason_that_a_page_will_show_has_no_path_of_this_machine(root, monkeypatch):
+    monkeypatch.setattr("book.driver.plan.ROOT", root)
+    (root / "stored.json").write_text("{}")
+    absent = {"name": "runs/stored.json", "path": None, "asked": str(root / "stored.json")}
+    page = Page(chapter(root), {})
+    assert reason(root, page, {**record(page, Library(root)), "texts": [absent]}) == "text: stored.json can be had now"
 
 
 def test_a_corpus_that_has_become_available_is_a_change(root, monkeypatch):

@@ -1,10 +1,12 @@
 """Criteria as code: planted estimates get the verdict that the claims' text asks for."""
 
+from dataclasses import asdict
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agf_core import claims
+from agf_core import claims, provenance
 from agf_core.claims import CLAIMS, INCONCLUSIVE, MIXED, NOT_SUPPORTED, SUPPORTED, Band, Part, report
 
 
@@ -124,3 +126,17 @@ def test_estimates_that_say_nothing_are_refused(arguments, message):
 def test_a_verdict_shows_claim_criterion_and_interval():
     text = report("A4", 0.9, (0.8, 1.0), 9, "share", profile="full")._repr_markdown_()
     assert "**A4: supported.**" in text and "0.9 [0.8, 1]" in text and "≥ 67 % of curves" in text
+
+
+def test_a_verdict_of_stored_runs_names_them_and_how_the_run_here_compares(monkeypatch):
+    monkeypatch.setattr(provenance, "_parameters", {"profile": "smoke"})
+    stored = {"runs": "a1b2c3, one GPU, 2026-01-02", "here": "agrees: 0.85 [0.7, 1], 3 seeds."}
+    verdict = report("A4", 0.9, (0.8, 1.0), 9, "share", profile="full", **stored)
+    assert verdict.verdict == SUPPORTED and verdict.profile == "full" and stored.items() <= asdict(verdict).items()
+    text = verdict._repr_markdown_()
+    assert "reference runs: a1b2c3, one GPU, 2026-01-02." in text and text.endswith(
+        "**The run here:** agrees: 0.85 [0.7, 1], 3 seeds.\n"
+    )
+    own = report("A4", 0.9, (0.8, 1.0), 9, "share")
+    assert own.verdict == claims.TOO_SMALL and own.profile == "smoke"
+    assert "reference runs" not in own._repr_markdown_() and "run here" not in own._repr_markdown_()

@@ -1,8 +1,8 @@
-"""Reference tables: comment lines skipped, unknown names listed, checkout and wheel layouts."""
+"""What ships under data/: comment lines skipped, unknown names listed, layouts, and the note of what was read."""
 
 import pytest
 
-from agf_core.sources import data_path, read_table, table_notes, tables
+from agf_core.sources import data_path, load, locate, read_table, table_notes, tables
 
 
 @pytest.fixture
@@ -29,3 +29,23 @@ def test_wheel_layout_wins_when_present(package):
     assert data_path("runs") == package / "data/runs"
     (package / "agf_core/data").mkdir(parents=True)
     assert data_path("runs") == package / "agf_core/data/runs"
+
+
+def test_a_stored_result_is_noted_with_its_content_and_its_absence(package, monkeypatch):
+    monkeypatch.setattr(load, "_loaded", [])
+    assert tables.read_stored("runs", "mars.json") is None
+    [absent] = load.loaded()
+    assert locate.stale(absent) == ""
+
+    path = package / "data/runs/mars.json"
+    path.parent.mkdir()
+    path.write_text('{"moons": 2}')
+    assert tables.read_stored("runs", "mars.json") == {"moons": 2}
+    assert locate.stale(absent) == f"{path} can be had now"
+    present = load.loaded()[1]
+    assert locate.stale(present) == "" and present["name"] == "runs/mars.json"
+    path.write_text('{"moons": 3}')
+    assert locate.stale(present) == f"runs/mars.json has changed at {path}"
+    path.write_text("{")
+    with pytest.raises(ValueError, match=r"mars\.json is damaged \(.*\); restore it with git"):
+        tables.read_stored("runs", "mars.json")
