@@ -1,0 +1,204 @@
+"""Which models each profile trains: one table, shared by every chapter that needs trained models (ours).
+
+A chapter names its runs here and finds their records through `runs.Store`; two chapters that ask for the same
+configuration share the run. Seeds: 0 … are confirmatory and measured on the test documents; 1000 … tune the learning
+rate and 2000 … are pilots, both measured on the valid documents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from agf_core.attention import PLACEMENTS
+from agf_core.encodings import ENCODINGS, options
+from agf_core.runs import Record, RunConfig, reference_runs
+from agf_core.sources.datasets import DataConfig
+from agf_core.training import TrainConfig
+
+CORPUS = "brown"
+BODY = {"dim": 64, "layers": 2, "heads": 4}
+PREVAILING = ("sinusoidal", "learned", "rotary", "alibi", "t5")  # what A2 compares with
+SIX = (*PREVAILING, "agf")  # also on words, tags and the synthetic tasks
+CONFIRMATORY = (*SIX, "kerple_log", "untied")  # whatever carries a verdict of A1 or A2
+FIELD_ONLY = "field only"  # AGF's field without association: what full attention must beat
+RATES = (2e-3, 4e-3, 8e-3)
+TUNING_SEEDS = (1000, 1001)
+PLANE_LAWS = ("power", "exponential", "stretched_exponential", "table", "mlp")
+PLANE_RATE = 4e-3  # one for every cell
+LENGTHS = (1, 2, 4, 8, 16)  # multiples of the training length
+
+
+@dataclass(frozen=True)
+class Task:
+    """One kind of data with the model and the batch that suit it; `words` and `tags` share a tuned rate."""
+
+    data: dict[str, Any]
+    context: int
+    batch: int
+    tuned_on: str
+
+
+TASKS = {
+    "bytes": Task({"kind": "bytes"}, 128, 4, "bytes"),
+    "words": Task({"kind": "words"}, 64, 8, "words"),
+    "tags": Task({"kind": "tags"}, 64, 8, "words"),
+    "recall": Task({"kind": "recall", "corpus": "", "pairs": 4, "symbols": 16}, 32, 16, "bytes"),
+    "copy": Task({"kind": "copy", "corpus": "", "symbols": 4}, 64, 16, "bytes"),
+}
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a profile trains: tokens a run on each task (0: none), seeds, and which parts of the chapter."""
+
+    tokens: dict[str, int]
+    seeds: dict[str, int]  # of a part: confirmatory, others, tasks, published, plane
+    encodings: tuple[str, ...] = tuple(ENCODINGS)
+    heldout: int = 65_536
+
+
+SIZES = {
+    "smoke": Size(
+        {"bytes": 40_000, "words": 6_000, "tags": 6_000, "recall": 20_000, "copy": 20_000, "plane": 15_000},
+        {"confirmatory": 2, "others": 1, "tasks": 1, "published": 1, "plane": 1},
+        heldout=4_096,
+    ),
+    "cpu": Size(
+        {"bytes": 800_000, "words": 300_000, "tags": 300_000, "recall": 300_000, "copy": 300_000, "plane": 200_000},
+        {"confirmatory": 3, "others": 3, "tasks": 3, "published": 1, "plane": 1},
+        heldout=32_768,
+    ),
+    "full": Size(
+        {"bytes": 2_000_000, "words": 800_000, "tags": 500_000, "recall": 1_000_000, "copy": 1_000_000,
+         "plane": 800_000},
+        {"confirmatory": 8, "others": 8, "tasks": 4, "published": 4, "plane": 3},
+    ),
+}  # fmt: skip
+
+
+def configuration(
+    encoding: str,
+    task: str,
+    tokens: int,
+    seed: int,
+    *,
+    rate: float | None = None,
+    start: str = "matched",
+    corpus: str = CORPUS,
+    heldout: int = 65_536,
+    split: str = "test",
+    lengths: tuple[int, ...] = (1,),
+    **encoding_options: Any,
+) -> RunConfig:
+    """One run of the chapter: a named encoding (or `FIELD_ONLY`) on a task; `rate` None: the tuned one."""
+    about = TASKS[task]
+    name = "agf" if encoding == FIELD_ONLY else encoding
+    own = options(name, encoding_options.get("law", ""))
+    given = {**({"start": start} if "start" in own else {}), **encoding_options}
+    if task == "tags" and "directional" in own:
+        given["directional"] = True  # an encoder looks both ways
+    model = {**BODY, "context": about.context, "encoding": name, "encoding_options": given}
+    if encoding == FIELD_ONLY:
+        model["association"] = False
+    data = DataConfig(**{**about.data, **({"corpus": corpus} if "corpus" not in about.data else {})})
+    train = TrainConfig(tokens, about.batch, tuned_rate(name, task) if rate is None else rate, seed=seed)
+    return RunConfig(model, data, train, split=split, heldout=heldout, lengths=lengths)
+
+
+def tuning(task: str) -> dict[tuple[str, float], list[RunConfig]]:
+    """(encoding, rate) → the runs that tune it: the same rates, seeds and budget for every encoding."""
+    tokens = {"bytes": 800_000, "words": 400_000}[task]
+    names = tuple(ENCODINGS) if task == "bytes" else SIX
+    return {
+        (name, rate): [configuration(name, task, tokens, seed, rate=rate, split="valid") for seed in TUNING_SEEDS]
+        for name in names
+        for rate in RATES
+    }
+
+
+@lru_cache(maxsize=64)
+def tuned_rate(encoding: str, task: str) -> float:
+    """The rate with the lowest held-out loss in the stored tuning runs; the middle one where none is stored."""
+    best: tuple[float, float] | None = None
+    for (name, rate), configs in tuning(TASKS[task].tuned_on).items():
+        if name == encoding:
+            records = [reference_runs().get(c.id) for c in configs]
+            losses = [_loss(r) for r in records if r]
+            if len(losses) == len(configs) and (best is None or sum(losses) < best[0]):
+                best = sum(losses), rate
+    return RATES[1] if best is None else best[1]
+
+
+def _loss(record: Record) -> float:
+    if record["status"] != "ok":
+        return float("inf")
+    return float(record["measured"][str(record["config"]["model"]["context"])]["loss"])
+
+
+def bytes_runs(profile: str, corpus: str = CORPUS, seed: int = 0) -> dict[str, list[RunConfig]]:
+    """Every encoding on bytes from matched starts, and AGF's field alone: name → one run a seed."""
+    size, found = SIZES[profile], {}
+    for name in (*CONFIRMATORY, FIELD_ONLY, *(e for e in ENCODINGS if e not in CONFIRMATORY)):
+        seeds = size.seeds["confirmatory" if name in (*CONFIRMATORY, FIELD_ONLY) else "others"]
+        found[name] = [_run(profile, name, "bytes", seed + i, corpus, lengths=LENGTHS) for i in range(seeds)]
+    return found
+
+
+def task_runs(task: str, profile: str, corpus: str = CORPUS, seed: int = 0) -> dict[str, list[RunConfig]]:
+    """The six on words (with KERPLE-log), tags, recall or copy: name → one run a seed."""
+    seeds = SIZES[profile].seeds["confirmatory" if task == "words" else "tasks"]
+    return {name: [_run(profile, name, task, seed + i, corpus) for i in range(seeds)] for name in SIX}
+
+
+def published_runs(profile: str, corpus: str = CORPUS, seed: int = 0) -> dict[str, list[RunConfig]]:
+    """Encodings on bytes whose published start is another than the matched one."""
+    names = [n for n in ENCODINGS if "start" in options(n) and not n.startswith("agf")]
+    seeds = range(seed, seed + SIZES[profile].seeds["published"])
+    return {n: [_run(profile, n, "bytes", s, corpus, start="published", lengths=LENGTHS) for s in seeds] for n in names}
+
+
+def plane_runs(profile: str, corpus: str = CORPUS, seed: int = 0) -> dict[tuple[str, str, bool], list[RunConfig]]:
+    """(law, placement, trainable) → runs on bytes, all from matched starts and at one learning rate."""
+    size, cells = SIZES[profile], {}
+    for law in PLANE_LAWS:
+        for placement in PLACEMENTS:
+            for trainable in (True, False):
+                cell = {"law": law, "placement": placement, "trainable": trainable}
+                cells[law, placement, trainable] = [
+                    configuration("field", "bytes", size.tokens["plane"], s, rate=PLANE_RATE, corpus=corpus,
+                                  heldout=size.heldout, **cell)
+                    for s in range(seed, seed + size.seeds["plane"])
+                ]  # fmt: skip
+    return cells
+
+
+def _run(profile: str, encoding: str, task: str, seed: int, corpus: str, **options: Any) -> RunConfig:
+    size = SIZES[profile]
+    return configuration(encoding, task, size.tokens[task], seed, corpus=corpus, heldout=size.heldout, **options)
+
+
+def _flat(grid: dict[Any, list[RunConfig]]) -> list[RunConfig]:
+    return [config for configs in grid.values() for config in configs]
+
+
+def accuracy(profile: str, corpus: str = CORPUS, seed: int = 0) -> list[RunConfig]:
+    """All that the chapter reads, but for the tuning."""
+    tasks = [c for task in TASKS if task != "bytes" for c in _flat(task_runs(task, profile, corpus, seed))]
+    rest = [published_runs(profile, corpus, seed), plane_runs(profile, corpus, seed)]
+    return [*_flat(bytes_runs(profile, corpus, seed)), *tasks, *(c for grid in rest for c in _flat(grid))]
+
+
+GRIDS: dict[str, Callable[[str], list[RunConfig]]] = {
+    "accuracy": accuracy,
+    # Its parts, for reference runs made one after the other.
+    "accuracy-tuning-bytes": lambda profile: _flat(tuning("bytes")),
+    "accuracy-tuning-words": lambda profile: _flat(tuning("words")),
+    "accuracy-bytes": lambda profile: _flat(bytes_runs(profile)),
+    "accuracy-words": lambda profile: _flat(task_runs("words", profile)),
+    "accuracy-tasks": lambda profile: [c for t in ("tags", "recall", "copy") for c in _flat(task_runs(t, profile))],
+    "accuracy-published": lambda profile: _flat(published_runs(profile)),
+    "accuracy-plane": lambda profile: _flat(plane_runs(profile)),
+}
