@@ -352,6 +352,7 @@ class Verdict:
     scope: str
     runs: str = ""
     here: str = ""
+    why: str = ""
 
     def _repr_markdown_(self) -> str:
         claim = CLAIMS[self.id]
@@ -365,6 +366,7 @@ class Verdict:
             f"**{self.id}: {self.verdict}.** “{claim.quote}” — criterion: {claim.criterion.text}. "
             f"n = {self.n}; scope: {self.scope}{runs}.\n\n"
             f"| part | estimate [95 %] ({self.unit}) | asks | verdict |\n|---|---|---|---|\n{rows}\n"
+            + (f"\n**Why no verdict:** {self.why}\n" if self.why else "")
             + (f"\n**The run here:** {self.here}\n" if self.here else "")
         )
 
@@ -380,6 +382,7 @@ def report(
     profile: str | None = None,
     runs: str = "",
     here: str = "",
+    too_small: str = "",
 ) -> Verdict:
     """Hand a claim its estimates; the criterion returns the verdict, and a notebook shows it.
 
@@ -393,6 +396,7 @@ def report(
         profile: of the runs that the estimates come from: `full` for stored reference runs, whatever the notebook's
             own profile; None takes the checked parameter, or `full` outside a notebook.
         runs: which stored runs these are, if they are stored: commit, device, date.
+        too_small: why these runs carry no verdict, if they do not (beside fewer than eight repetitions, or smoke).
         here: a sentence on how the run here compares with them: agrees, disagrees or too small to tell, with numbers.
 
     Raises:
@@ -415,9 +419,9 @@ def report(
     if profile is None:
         profile = str(provenance.parameters().get("profile", "full"))
     word, each = CLAIMS[id].criterion.verdict(effects, intervals)
-    if profile == "smoke" or n < MIN_N:
+    if profile == "smoke" or n < MIN_N or too_small:
         word = TOO_SMALL
-    verdict = Verdict(id, word, each, effects, intervals, n, unit, profile, scope, runs, here)
+    verdict = Verdict(id, word, each, effects, intervals, n, unit, profile, scope, runs, here, too_small)
     _show(verdict)
     return verdict
 

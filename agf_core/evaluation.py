@@ -17,14 +17,30 @@ AT_ONCE = 2**13  # tokens of one forward pass
 
 
 @torch.no_grad()
+def beyond_training(model: Transformer, length: int) -> float | None:
+    """Share of the fields' weight g, seen from the last of `length` positions, that lies past the training length.
+
+    The mean over layers and heads; None for a model without fields. It says how much of attention a field would spend
+    where it was never trained, if association did not care.
+    """
+    shares = []
+    for layer in range(model.config.layers):
+        if (law := model.encoding.field(layer)) is not None:
+            r = torch.arange(length, device=next(model.parameters()).device)
+            g = law.log_weight(r, torch.full_like(r, length - 1) if law.needs_query(length) else None).softmax(-1)
+            shares.append(g[:, model.config.context :].sum(-1).mean().item())
+    return _round(float(np.mean(shares))) if shares else None
+
+
+@torch.no_grad()
 def evaluate(
     model: Transformer, data: Data, split: str, length: int, tokens: int, *, by_symbol: bool = False
 ) -> dict[str, Any]:
     """Metrics on consecutive windows of `length` from the start of a split, JSON-ready; losses in nats a target.
 
-    loss, accuracy, targets (how many); positions: the mean loss by position, edges doubling every two bins; where the
-    next symbol is predicted, recall and rest: [loss, targets] of repeated bigrams and of all others; `by_symbol`:
-    [loss sum, targets] of every symbol that occurs as a target.
+    loss, accuracy, targets (how many); positions: the mean loss by position, edges doubling every two bins; beyond: see
+    `beyond_training`; where the next symbol is predicted, recall and rest: [loss, targets] of repeated bigrams and of
+    all others; `by_symbol`: [loss sum, targets] of every symbol that occurs as a target.
     """
     device = next(model.parameters()).device
     inputs, targets = data.heldout(split, length, tokens)
@@ -42,6 +58,7 @@ def evaluate(
         "accuracy": _round(hits[counts].mean()),
         "targets": int(counts.sum()),
         "positions": _by_position(losses, counts),
+        "beyond": beyond_training(model, length),
     }
     if data.config.kind in ("bytes", "words"):
         repeated = repeated_bigrams(inputs, targets)
@@ -50,7 +67,7 @@ def evaluate(
     if by_symbol:
         sums = np.bincount(targets[counts], losses[counts])
         number = np.bincount(targets[counts])
-        found["symbols"] = {int(i): [_round(sums[i]), int(number[i])] for i in np.flatnonzero(number)}
+        found["symbols"] = {str(i): [_round(sums[i]), int(number[i])] for i in np.flatnonzero(number)}
     return found
 
 

@@ -7,8 +7,11 @@ Imports torch, numpy and safetensors only.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import os
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -32,6 +35,7 @@ SAVE_EVERY = 60.0  # seconds between checkpoints
 FIELD_NUMBERS = ("exponent", "scale", "rate", "shape", "table")
 
 Progress = Callable[[int, int, float], None]  # step, steps, loss
+_DRAWING = threading.Lock()  # runs in threads of one process (Dask) share torch's generator
 
 
 class Diverged(RuntimeError):
@@ -89,8 +93,9 @@ class TrainConfig:
 
 def build_model(config: ModelConfig, seed: int) -> Transformer:
     """The model with the weights that `seed` draws."""
-    torch.manual_seed(seed)
-    return Transformer(config)
+    with _DRAWING:
+        torch.manual_seed(seed)
+        return Transformer(config)
 
 
 def optimizer(model: Transformer, config: TrainConfig) -> torch.optim.AdamW:
@@ -110,17 +115,20 @@ def train(
     *,
     device: str = "cpu",
     checkpoint: Path | None = None,
+    version: str = "",
     progress: Progress | None = None,
 ) -> tuple[Transformer, dict[str, Any]]:
     """A trained model and its history: the loss curve (nats a target) and the fields' parameters through time.
 
-    `checkpoint`: a safetensors file, written once a minute, from which the same call goes on exactly. `progress` is
-    called at every point of the curve. Diverged when the loss is not finite.
+    `checkpoint`: a safetensors file, written once a minute, from which the same call goes on exactly; `version` says
+    what else the result depends on (code, text): one of another version is not gone on from. `progress` is called at
+    every point of the curve. Diverged when the loss, or a weight, is not finite.
     """
     model = build_model(model_config, config.seed).to(device)
     adam = optimizer(model, config)
     length, steps = model_config.context, config.steps(model_config.context)
-    identity = json.dumps([asdict(model_config), asdict(data.config), asdict(config)], sort_keys=True, default=dict)
+    parts = [asdict(model_config), asdict(data.config), asdict(config), version]
+    identity = json.dumps(parts, sort_keys=True, default=dict)
     step, history = _resume(checkpoint, identity, model, adam)
     rank, world = (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
     if config.batch % world:
@@ -148,9 +156,11 @@ def train(
         losses.append(loss.detach())
         step += 1
         if step in snapshots:
-            history["fields"].append({"step": step, "layers": field_numbers(model)})
+            history["fields"].append({"step": step, "layers": field_numbers(model, tables=step == steps)})
         if step % every == 0 or step == steps:
             mean = _mean(losses)
+            if not all(p.isfinite().all() for p in model.parameters()):
+                mean = math.nan  # the step after a finite loss can still spoil the weights, and the checkpoint
             if not math.isfinite(mean):
                 raise Diverged(step, mean)
             history["curve"].append([step * config.batch * length, round(mean, 5)])
@@ -175,12 +185,16 @@ def _snapshots(steps: int) -> set[int]:
     return {round(steps ** (i / (SNAPSHOTS - 1))) for i in range(SNAPSHOTS)} if steps > 1 else {1}
 
 
-def field_numbers(model: Transformer) -> list[dict[str, Any]]:
-    """What each layer's field is made of (exponent, scale, rate, shape, table: whatever it has), as lists."""
+def field_numbers(model: Transformer, tables: bool = True) -> list[dict[str, Any]]:
+    """What each layer's field is made of (exponent, scale, rate, shape, table: whatever it has), as lists.
+
+    Tables, long as they are, are left out unless asked for.
+    """
     layers = []
     for layer in range(model.config.layers):
         law = model.encoding.field(layer)
-        found = {n: getattr(law, n).detach() for n in FIELD_NUMBERS if law is not None and hasattr(law, n)}
+        names = [n for n in FIELD_NUMBERS if law is not None and hasattr(law, n) and (tables or n != "table")]
+        found = {n: getattr(law, n).detach() for n in names}
         layers.append({n: [round(x, 5) for x in v.flatten().tolist()] for n, v in found.items()})
     return layers
 
@@ -192,7 +206,7 @@ def _save(
     for i, state in adam.state_dict()["state"].items():
         tensors |= {f"adam.{i}.{n}": t for n, t in state.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     save_file(tensors, part, {"identity": identity, "step": str(step), "history": json.dumps(history)})
     part.replace(path)
 
@@ -211,7 +225,8 @@ def _resume(
                 return fresh
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except Exception as error:  # cut off while it was written, or no checkpoint at all
-        path.replace(path.with_name(path.name + ".damaged"))
+        with contextlib.suppress(FileNotFoundError):  # another process was faster
+            path.replace(path.with_name(path.name + ".damaged"))
         print(f"note: {path.name} is damaged ({error}); set aside, the run starts anew", flush=True)
         return fresh
     model.load_state_dict({n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")})

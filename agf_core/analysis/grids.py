@@ -7,7 +7,7 @@ rate and 2000 … are pilots, both measured on the valid documents.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -25,7 +25,7 @@ SIX = (*PREVAILING, "agf")  # also on words, tags and the synthetic tasks
 CONFIRMATORY = (*SIX, "kerple_log", "untied")  # whatever carries a verdict of A1 or A2
 FIELD_ONLY = "field only"  # AGF's field without association: what full attention must beat
 RATES = (2e-3, 4e-3, 8e-3)
-TUNING_SEEDS = (1000, 1001)
+TUNING = {"bytes": (800_000, (1000, 1001)), "words": (250_000, (1000,))}  # tokens a run, seeds
 PLANE_LAWS = ("power", "exponential", "stretched_exponential", "table", "mlp")
 PLANE_RATE = 4e-3  # one for every cell
 LENGTHS = (1, 2, 4, 8, 16)  # multiples of the training length
@@ -56,25 +56,24 @@ class Size:
 
     tokens: dict[str, int]
     seeds: dict[str, int]  # of a part: confirmatory, others, tasks, published, plane
-    encodings: tuple[str, ...] = tuple(ENCODINGS)
     heldout: int = 65_536
 
 
 SIZES = {
     "smoke": Size(
-        {"bytes": 40_000, "words": 6_000, "tags": 6_000, "recall": 20_000, "copy": 20_000, "plane": 15_000},
+        {"bytes": 16_384, "words": 4_096, "tags": 4_096, "recall": 8_192, "copy": 8_192, "plane": 8_192},
         {"confirmatory": 2, "others": 1, "tasks": 1, "published": 1, "plane": 1},
         heldout=4_096,
     ),
     "cpu": Size(
-        {"bytes": 800_000, "words": 300_000, "tags": 300_000, "recall": 300_000, "copy": 300_000, "plane": 200_000},
+        {"bytes": 800_000, "words": 200_000, "tags": 150_000, "recall": 200_000, "copy": 200_000, "plane": 150_000},
         {"confirmatory": 3, "others": 3, "tasks": 3, "published": 1, "plane": 1},
         heldout=32_768,
     ),
     "full": Size(
-        {"bytes": 2_000_000, "words": 800_000, "tags": 500_000, "recall": 1_000_000, "copy": 1_000_000,
-         "plane": 800_000},
-        {"confirmatory": 8, "others": 8, "tasks": 4, "published": 4, "plane": 3},
+        {"bytes": 1_500_000, "words": 500_000, "tags": 300_000, "recall": 600_000, "copy": 600_000,
+         "plane": 500_000},
+        {"confirmatory": 8, "others": 4, "tasks": 4, "published": 3, "plane": 2},
     ),
 }  # fmt: skip
 
@@ -110,10 +109,10 @@ def configuration(
 
 def tuning(task: str) -> dict[tuple[str, float], list[RunConfig]]:
     """(encoding, rate) → the runs that tune it: the same rates, seeds and budget for every encoding."""
-    tokens = {"bytes": 800_000, "words": 400_000}[task]
+    tokens, seeds = TUNING[task]
     names = tuple(ENCODINGS) if task == "bytes" else SIX
     return {
-        (name, rate): [configuration(name, task, tokens, seed, rate=rate, split="valid") for seed in TUNING_SEEDS]
+        (name, rate): [configuration(name, task, tokens, seed, rate=rate, split="valid") for seed in seeds]
         for name in names
         for rate in RATES
     }
@@ -166,7 +165,7 @@ def plane_runs(profile: str, corpus: str = CORPUS, seed: int = 0) -> dict[tuple[
     for law in PLANE_LAWS:
         for placement in PLACEMENTS:
             for trainable in (True, False):
-                cell = {"law": law, "placement": placement, "trainable": trainable}
+                cell: dict[str, Any] = {"law": law, "placement": placement, "trainable": trainable}
                 cells[law, placement, trainable] = [
                     configuration("field", "bytes", size.tokens["plane"], s, rate=PLANE_RATE, corpus=corpus,
                                   heldout=size.heldout, **cell)
@@ -180,15 +179,15 @@ def _run(profile: str, encoding: str, task: str, seed: int, corpus: str, **optio
     return configuration(encoding, task, size.tokens[task], seed, corpus=corpus, heldout=size.heldout, **options)
 
 
-def _flat(grid: dict[Any, list[RunConfig]]) -> list[RunConfig]:
+def _flat(grid: Mapping[Any, list[RunConfig]]) -> list[RunConfig]:
     return [config for configs in grid.values() for config in configs]
 
 
 def accuracy(profile: str, corpus: str = CORPUS, seed: int = 0) -> list[RunConfig]:
     """All that the chapter reads, but for the tuning."""
     tasks = [c for task in TASKS if task != "bytes" for c in _flat(task_runs(task, profile, corpus, seed))]
-    rest = [published_runs(profile, corpus, seed), plane_runs(profile, corpus, seed)]
-    return [*_flat(bytes_runs(profile, corpus, seed)), *tasks, *(c for grid in rest for c in _flat(grid))]
+    rest = [*_flat(published_runs(profile, corpus, seed)), *_flat(plane_runs(profile, corpus, seed))]
+    return [*_flat(bytes_runs(profile, corpus, seed)), *tasks, *rest]
 
 
 GRIDS: dict[str, Callable[[str], list[RunConfig]]] = {

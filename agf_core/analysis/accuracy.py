@@ -1,0 +1,281 @@
+"""Does decoupling win, and past the training length? Claims A1 and A2, measured from the runs of `grids` (ours).
+
+`measure` makes what the profile lacks, reads the reference runs beside it, and returns one page's worth of tables. The
+tables' columns are those of `contrasts.table`; pictures are in `accuracy_figures`, sentences in `accuracy_prose`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from agf_core.analysis import grids
+from agf_core.analysis.contrasts import BITS, at_length, contrast, differences, mean, table
+from agf_core.analysis.operating import characteristics, seed_world
+from agf_core.claims import DELTA
+from agf_core.encodings import ENCODINGS
+from agf_core.figures import Estimate
+from agf_core.runs import Record, RunConfig, reference_runs, run_grid
+from agf_core.sources.load import remember
+from agf_core.sources.tables import noted_path, read_stored
+
+LEARNED_BITS = 0.1  # full attention must be so much better than its field alone, or association was not learned
+PAIRS = {"learned → untied": ("untied", "learned"), "rotary → table": ("t5", "rotary")}  # A1: decoupled, entangled
+AGF, TWIN = "agf", "kerple_log"  # one family: their pair is the A/A null
+UNITS = ("bytes", "words")
+PARTS = [g for g in grids.GRIDS if g.startswith("accuracy-")]
+
+
+def runs(profile: str) -> list[RunConfig]:
+    """What the driver trains before the chapter starts."""
+    return grids.GRIDS["accuracy"](profile)
+
+
+@dataclass(frozen=True)
+class Results:
+    """Tables of one profile's runs; `tasks` by name (bytes, words, tags, recall, copy), each as `contrasts.table`.
+
+    published, plane: the same columns, on bytes; plane's names are (law, placement, trainable)
+    lengths    name, multiple, loss (bits a byte), low, high, excess (over the loss at the training length), beyond
+    positions  name, position (first of a bin), loss: within the training length
+    failed     one line for each run that diverged
+    """
+
+    profile: str
+    tasks: dict[str, pd.DataFrame]
+    published: pd.DataFrame
+    plane: pd.DataFrame
+    lengths: pd.DataFrame
+    positions: pd.DataFrame
+    failed: list[str]
+    made: str
+
+    @property
+    def gate(self) -> Estimate:
+        """Bits a byte by which AGF with association beats its field alone, trained alike."""
+        losses = self.tasks["bytes"].pivot_table(index="seed", columns="name", values="loss")
+        if not {AGF, grids.FIELD_ONLY} <= set(losses):
+            return Estimate(np.nan, np.nan, np.nan)
+        return mean((losses[grids.FIELD_ONLY] - losses[AGF]).dropna())
+
+    @property
+    def learned(self) -> bool:
+        return bool(self.gate.value >= LEARNED_BITS)
+
+    def seeds(self, unit: str = "bytes") -> int:
+        """Seeds that every encoding of a claim has, on one unit."""
+        needed = {AGF, *grids.PREVAILING} | ({TWIN, "untied"} if unit == "bytes" else set())
+        counts = self.tasks[unit].groupby("name")["seed"].nunique()
+        return int(min((counts.get(name, 0) for name in needed), default=0))
+
+
+@dataclass(frozen=True)
+class Page:
+    """The runs of this profile and text, and the reference runs (None where none are stored)."""
+
+    here: Results
+    reference: Results | None
+    corpus: str
+
+    @property
+    def deciding(self) -> Results:
+        """Which runs carry the verdicts: the reference runs, where there are any."""
+        return self.here if self.reference is None else self.reference
+
+
+def measure(profile: str, corpus: str = grids.CORPUS, seed: int = 0) -> Page:
+    """Train what is missing, and read everything; minutes in `cpu` where nothing is trained yet."""
+    for part in PARTS:
+        noted_path("runs", f"{part}.json")  # so that the page is made again when a reference run changes
+    configs = grids.accuracy(profile, corpus, seed)
+    records = {r["id"]: r for r in run_grid(configs)}
+    for record in records.values():
+        if record["provenance"]["text"] and record["id"] not in reference_runs():
+            remember(record["provenance"]["text"])
+    here = collect(profile, records, corpus, seed)
+    stored = reference_runs()
+    reference = collect("full", stored) if any(c.id in stored for c in _confirmatory()) else None
+    return Page(here, reference, corpus)
+
+
+def _confirmatory() -> list[RunConfig]:
+    return [c for name, configs in grids.bytes_runs("full").items() if name == AGF for c in configs]
+
+
+def collect(profile: str, records: Mapping[str, Record], corpus: str = grids.CORPUS, seed: int = 0) -> Results:
+    """The tables of whatever runs of a profile there are."""
+    on_bytes = grids.bytes_runs(profile, corpus, seed)
+    tasks = {t: grids.task_runs(t, profile, corpus, seed) for t in grids.TASKS if t != "bytes"}
+    published, plane = grids.published_runs(profile, corpus, seed), grids.plane_runs(profile, corpus, seed)
+    ids = {c.id for c in grids.accuracy(profile, corpus, seed)}
+    found = {id: record for id, record in records.items() if id in ids}
+    failed = [
+        f"{r['config']['model']['encoding']} on {r['config']['data']['kind']}, seed {r['config']['train']['seed']}: "
+        f"{r['error']}" for r in found.values() if r["status"] == "failed"
+    ]  # fmt: skip
+    return Results(
+        profile,
+        {"bytes": table(on_bytes, found), **{t: table(g, found) for t, g in tasks.items()}},
+        table(published, found),
+        table(plane, found),
+        _lengths(on_bytes, found),
+        _positions(on_bytes, found),
+        failed,
+        _made(list(found.values())),
+    )
+
+
+def _made(records: Sequence[Record]) -> str:
+    """Commits, machines and dates of a set of runs, in words."""
+    about = [r["provenance"] for r in records]
+    parts = [sorted({str(a[key])[: 10 if key == "started" else None] for a in about}) for key in
+             ("commit", "device", "started")]  # fmt: skip
+    if not about:
+        return ""
+    commits, devices, dates = parts
+    days = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
+    return f"code {', '.join(commits)}; {', '.join(devices)}; {days}"
+
+
+def _lengths(grid: Mapping[str, Sequence[RunConfig]], records: Mapping[str, Record]) -> pd.DataFrame:
+    rows = []
+    for name, configs in grid.items():
+        there = [r for c in configs if (r := records.get(c.id)) and r["status"] == "ok"]
+        for multiple in grids.LENGTHS:
+            measured = [at_length(r, multiple) for r in there]
+            if not there or any(m is None for m in measured):
+                continue
+            base = [at_length(r, 1)["loss"] * BITS for r in there]  # type: ignore[index]
+            losses = [m["loss"] * BITS for m in measured if m]
+            loss, excess = mean(losses), mean(np.subtract(losses, base))
+            beyond = [m["beyond"] for m in measured if m and m.get("beyond") is not None]
+            rows.append((name, multiple, loss.value, loss.low, loss.high, excess.value, excess.low, excess.high,
+                         float(np.mean(beyond)) if beyond else np.nan))  # fmt: skip
+    columns = ["name", "multiple", "loss", "low", "high", "excess", "excess_low", "excess_high", "beyond"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _positions(grid: Mapping[str, Sequence[RunConfig]], records: Mapping[str, Record]) -> pd.DataFrame:
+    rows = []
+    for name, configs in grid.items():
+        there = [r for c in configs if (r := records.get(c.id)) and r["status"] == "ok"]
+        bins = [at_length(r, 1)["positions"] for r in there]  # type: ignore[index]
+        for same in zip(*bins):
+            rows.append((name, same[0][0], float(np.mean([b[1] for b in same])) * BITS))
+    return pd.DataFrame(rows, columns=["name", "position", "loss"])
+
+
+def a1(results: Results) -> dict[str, Estimate]:
+    """Part → percent of held-out loss on bytes that decoupling saves."""
+    return {part: contrast(results.tasks["bytes"], *pair) for part, pair in PAIRS.items()}
+
+
+def a2(results: Results) -> dict[str, Estimate]:
+    """Part → percent of held-out loss that AGF saves over each prevailing encoding, and the A/A pair's."""
+    found = {f"{u}: {e}": contrast(results.tasks[u], AGF, e) for u in UNITS for e in grids.PREVAILING}
+    return {**found, "A/A": contrast(results.tasks["bytes"], AGF, TWIN)}
+
+
+ESTIMATES = {"A1": a1, "A2": a2}
+
+
+def evidence(page: Page, id: str) -> dict[str, Any] | None:
+    """The arguments of `claims.report` for A1 or A2, from the runs that decide; None where a part has no interval."""
+    deciding = page.deciding
+    found = ESTIMATES[id](deciding)
+    if not all(np.isfinite([e.value, e.low, e.high]).all() for e in found.values()):
+        return None
+    why = "" if deciding.learned else (
+        f"full attention beats its field alone by {deciding.gate.value:.2f} bits a byte, less than {LEARNED_BITS}: "
+        "association was not learned"
+    )  # fmt: skip
+    n = min(deciding.seeds(u) for u in (UNITS if id == "A2" else UNITS[:1]))
+    size = grids.SIZES[deciding.profile].tokens
+    body = f"{grids.BODY['layers']} layers of {grids.BODY['dim']}"
+    text = f"{size['bytes'] / 1e6:g} M bytes" + (f" and {size['words'] / 1e6:g} M words" if id == "A2" else "")
+    corpus = page.corpus if page.reference is None else grids.CORPUS
+    return {
+        "id": id,
+        "effect": {p: e.value for p, e in found.items()},
+        "ci": {p: (e.low, e.high) for p, e in found.items()},
+        "n": n,
+        "unit": "% of held-out loss",
+        "scope": f"small models trained here ({body}, {text} of {corpus})",
+        "profile": deciding.profile,
+        "runs": "" if page.reference is None else page.reference.made,
+        "here": "" if page.reference is None else agreement(page, id),
+        "too_small": why,
+    }
+
+
+def agreement(page: Page, id: str) -> str:
+    """How the runs here compare with the reference runs, part by part: the same side of zero, the other, or unclear."""
+    assert page.reference is not None
+    if page.here.profile == "full" and page.corpus == grids.CORPUS:
+        return "these are the reference runs."
+    if not page.here.learned:
+        return f"too small to tell (association is worth {page.here.gate.value:.2f} bits a byte here)."
+    words: dict[str, list[str]] = {"agrees": [], "disagrees": [], "too small to tell": []}
+    there, here = ESTIMATES[id](page.reference), ESTIMATES[id](page.here)
+    for part, e in here.items():
+        if part == "A/A":
+            continue
+        clear = np.isfinite(e.low) and e.low * e.high > 0
+        word = "too small to tell" if not clear else "agrees" if e.value * there[part].value > 0 else "disagrees"
+        words[word].append(part)
+    total = sum(map(len, words.values()))
+    said = [
+        f"{w} on {len(p)} of {total}" + (f" ({', '.join(p)})" if w == "disagrees" else "") for w, p in words.items()
+    ]
+    return "on which side of zero each part lies, it " + "; ".join(s for s, p in zip(said, words.values()) if p) + "."
+
+
+def worlds(results: Results, id: str, effects: Sequence[float], trials: int, seed: int = 0) -> pd.DataFrame:
+    """Operating characteristics of a claim's rule with these runs' own scatter: shares of verdicts, by true effect.
+
+    Worlds: each effect planted in every part (the A/A pair stays null); `one fails`: all parts at the largest effect
+    but one at 0; `A/A differs`: all parts at the largest effect, and the A/A pair apart by twice δ.
+    """
+    pairs: dict[str, tuple[str, str, str]] = (
+        {p: ("bytes", *pair) for p, pair in PAIRS.items()}
+        if id == "A1"
+        else {**{f"{u}: {e}": (u, AGF, e) for u in UNITS for e in grids.PREVAILING}, "A/A": ("bytes", AGF, TWIN)}
+    )
+    scatter = {p: differences(results.tasks[u], a, b).to_numpy() for p, (u, a, b) in pairs.items()}
+    seeds = min(len(x) for x in scatter.values())
+
+    def planted(effect: float, **other: float) -> Mapping[str, float]:
+        return {p: other.get(p, 0.0 if p == "A/A" else effect) for p in scatter}
+
+    first, most = next(iter(scatter)), max(effects)
+    chosen = {f"{e:g}": planted(e) for e in effects} | {"one fails": planted(most, **{first: 0.0})}
+    if id == "A2":
+        chosen["A/A differs"] = planted(most, **{"A/A": 2 * DELTA})
+    return characteristics(id, {w: seed_world(scatter, e, seeds) for w, e in chosen.items()}, trials, seed)
+
+
+def tuning() -> pd.DataFrame:
+    """The stored tuning runs: task, name, rate, seed, loss (bits a target on the valid documents), chosen."""
+    parts = []
+    for task in UNITS:
+        grid = {f"{name}|{rate}": configs for (name, rate), configs in grids.tuning(task).items()}
+        found = table(grid, reference_runs())
+        found["name"] = found["name"].str.split("|").str[0]
+        chosen = [grids.tuned_rate(name, task) for name in found["name"]]
+        parts.append(found.assign(task=task, chosen=found["rate"] == chosen))
+    return pd.concat(parts, ignore_index=True)[["task", "name", "rate", "seed", "loss", "chosen"]]
+
+
+def speeds() -> dict[str, float]:
+    """Encoding → training throughput relative to `learned`, one thread, as `make bench` stored it; empty without it."""
+    stored = read_stored("bench", "training-cpu.json")
+    return dict(stored["relative"]) if stored else {}
+
+
+def family(name: str) -> str:
+    """decoupled, entangled or none; `field only` is a decoupled field without association."""
+    return "decoupled" if name == grids.FIELD_ONLY else ENCODINGS[name].family

@@ -1,0 +1,50 @@
+"""Operating characteristics: how often a claim's rule says what, in worlds whose truth we choose (ours).
+
+Any claim: give `characteristics` a function that draws one world's estimates and intervals, and it asks the criterion
+itself, `claims.CLAIMS[id].criterion`, what it says. For training claims a world is a table of losses resampled from the
+seeds' own scatter, with a planted effect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from agf_core.claims import CLAIMS, SUPPORTED, VERDICTS, Interval
+
+Draw = Callable[[np.random.Generator], tuple[Mapping[str, float], Mapping[str, Interval]]]
+
+
+def characteristics(id: str, worlds: Mapping[str, Draw], trials: int = 400, seed: int = 0) -> pd.DataFrame:
+    """Share of each verdict by world: columns world, one for each verdict that occurs (0 … 1), and supported always."""
+    criterion, rows = CLAIMS[id].criterion, []
+    for name, draw in worlds.items():
+        rng = np.random.default_rng(seed)
+        words = [criterion.verdict(*draw(rng))[0] for _ in range(trials)]
+        rows.append({"world": name, **{v: words.count(v) / trials for v in VERDICTS if v in words or v == SUPPORTED}})
+    return pd.DataFrame(rows).fillna(0.0)
+
+
+def seed_world(scatter: Mapping[str, np.ndarray], effect: Mapping[str, float], seeds: int) -> Draw:
+    """Draws of paired seed tables: part → estimate and Student's interval, when the true effects are `effect`.
+
+    `scatter`: part → the seeds' own differences, whose mean is taken out. Seeds are resampled whole, so that parts
+    which share a model keep their correlation; the resample is stretched by √(n/(n-1)) to have the right variance.
+    """
+    parts = list(scatter)
+    length = min(len(scatter[p]) for p in parts)
+    centred = np.stack([np.asarray(scatter[p][:length]) - np.mean(scatter[p][:length]) for p in parts])
+    centred *= np.sqrt(length / (length - 1))
+    quantile = float(stats.t.ppf(0.975, seeds - 1))
+    planted = np.array([effect[p] for p in parts])
+
+    def draw(rng: np.random.Generator) -> tuple[dict[str, float], dict[str, Interval]]:
+        sample = centred[:, rng.integers(length, size=seeds)] + planted[:, None]
+        value = sample.mean(1)
+        half = quantile * sample.std(1, ddof=1) / np.sqrt(seeds)
+        return dict(zip(parts, value.tolist())), dict(zip(parts, zip((value - half).tolist(), (value + half).tolist())))
+
+    return draw
