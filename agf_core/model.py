@@ -97,14 +97,16 @@ class Attention(nn.Module):
         self, x: Tensor, encoding: Encoding, position: Tensor, mask: Tensor | None, cache: Cache | None, tap: Tap | None
     ) -> Tensor:
         config, (batch, length, _) = self.config, x.shape
-        heads = self.qkv(x).view(batch, length, -1, self.size).transpose(1, 2)  # (B, H + 2G, N, d)
-        q, k, v = heads.split([config.heads, config.groups, config.groups], dim=1)
+        widths = [n * self.size for n in (config.heads, config.groups, config.groups)]
+        parts = self.qkv(x).split(widths, dim=-1)  # before the heads are told apart: the gradients meet without a copy
+        q, k, v = (part.unflatten(-1, (-1, self.size)).transpose(1, 2) for part in parts)  # (B, H or G, N, d)
         q, k = encoding.rotate(q, k, position, position)
         if cache is not None:
             k, v = cache.extend(self.layer, k, v)
         if k.shape[1] > v.shape[1]:  # an encoding whose keys differ from query head to query head
             v = v.repeat_interleave(k.shape[1] // v.shape[1], dim=1)
-        v = F.pad(v, (0, k.shape[3] - v.shape[3]))  # one that widens q and k
+        if k.shape[3] > v.shape[3]:  # one that widens q and k
+            v = F.pad(v, (0, k.shape[3] - v.shape[3]))
         call: dict[str, Any] = {
             "field": encoding.field(self.layer),
             "placement": encoding.placement,

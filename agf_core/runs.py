@@ -13,19 +13,22 @@ grid, and are shown with the commit they were made from. Needs torch, numpy and 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import importlib
 import json
+import multiprocessing
 import os
 import platform
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +37,13 @@ from torch import distributed
 
 import agf_core
 from agf_core.encodings import ENCODINGS
+from agf_core.encodings import options as encoding_options
 from agf_core.evaluation import evaluate
 from agf_core.freshness import code_hash
 from agf_core.model import ModelConfig, Transformer
 from agf_core.provenance import commit
 from agf_core.sources import locate
-from agf_core.sources.datasets import Data, DataConfig, load_data
+from agf_core.sources.datasets import SPLITS, Data, DataConfig, load_data
 from agf_core.sources.tables import data_path
 from agf_core.training import Diverged, TrainConfig, build_model, train
 
@@ -68,7 +72,13 @@ class RunConfig:
     def __post_init__(self) -> None:
         if taken := {"vocab_size", "outputs", "causal"} & set(self.model):
             raise ValueError(f"the data decide {', '.join(sorted(taken))}; leave it out of `model`")
-        ModelConfig(vocab_size=1, **self.model)  # unknown keys and wrong sizes are refused here, not in a worker
+        # Unknown keys, wrong sizes, unknown encodings and laws are refused here, not in a worker.
+        model = ModelConfig(vocab_size=1, **self.model)
+        encoding_options(model.encoding, model.encoding_options.get("law", ""))
+        if self.split not in SPLITS:
+            raise ValueError(f"unknown split {self.split!r}; choose from {', '.join(SPLITS)}")
+        if self.heldout < 1 or not self.lengths or min(self.lengths) < 1:
+            raise ValueError(f"heldout and lengths start at 1, got {self.heldout} and {self.lengths}")
 
     @property
     def id(self) -> str:
@@ -104,8 +114,13 @@ def make(config: RunConfig, device: str, folder: Path | None, code: str) -> Reco
     data = load_data(config.data)
     record: Record = {"id": config.id, "config": config.to_dict(), "status": "ok", "code": code}
     weights = None if folder is None else folder / f"{config.id}.safetensors"
+    version = f"{code} {(data.origin or {}).get('sha256')}"
+    for multiple in config.lengths:  # a text too short is refused before the training, not after it
+        data.heldout(config.split, multiple * _context(config), 1)
     try:
-        model, history = train(config.model_config(data), data, config.train, device=device, checkpoint=weights)
+        model, history = train(
+            config.model_config(data), data, config.train, device=device, checkpoint=weights, version=version
+        )
         record |= {"parameters": model.count(), "epochs": round(data.epochs(config.train.tokens, _context(config)), 3)}
         record |= history | {"chance": data.chance, "measured": _measure(config, model, data)}
     except Diverged as error:
@@ -153,10 +168,12 @@ class Store:
             record = json.loads(path.read_text(encoding="utf8"))
             if record["id"] != config.id or record["status"] not in ("ok", "failed"):
                 raise ValueError("it is another run's")
+            _ = record["code"], record["provenance"]["text"]
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError) as error:
-            path.replace(path.with_suffix(".damaged"))
+            with contextlib.suppress(FileNotFoundError):  # another process was faster
+                path.replace(path.with_suffix(".damaged"))
             print(f"note: {path.name} is damaged ({error}); set aside as {path.stem}.damaged, to be made again")
             return None
         return record if isinstance(record, dict) else None
@@ -181,12 +198,14 @@ class Store:
         return record if record and not self.why_stale(record) else reference_runs().get(config.id)
 
     def model(self, config: RunConfig) -> Transformer:
-        """The trained model of an own run; FileNotFoundError if its weights are not here."""
+        """The trained model of an own run; FileNotFoundError if its weights are not here, or of another version."""
         from safetensors.torch import load_file
 
         path = self.folder / f"{config.id}.safetensors"
-        if not path.is_file():
-            raise FileNotFoundError(f"no weights of run {config.id}: reference runs keep none; `run_grid` trains it")
+        record = self.own(config)  # a run that was interrupted has weights, but no record yet
+        if not record or record["status"] != "ok" or self.why_stale(record) or not path.is_file():
+            why = "reference runs keep none; `run_grid(…, own=True)` trains it"
+            raise FileNotFoundError(f"no weights of run {config.id}: {why}")
         model = build_model(config.model_config(load_data(config.data)), config.train.seed)
         kept = {n.removeprefix("model."): t for n, t in load_file(path).items() if n.startswith("model.")}
         model.load_state_dict(kept)
@@ -258,7 +277,7 @@ def _made(
         for config in todo:
             yield make(config, device, store.folder, fresh_code())
         return
-    pool = executor or ProcessPoolExecutor(workers, get_context("spawn"), _one_thread)
+    pool = executor or ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _one_thread)
     futures: list[Future[Record]] = [pool.submit(make, c, device, store.folder, fresh_code()) for c in todo]
     try:
         while futures:
@@ -279,11 +298,16 @@ def _made(
 
 
 def _one_thread() -> None:
-    """A worker's start: one thread, and Ctrl-C is the parent's to handle."""
-    import signal
-
+    """A worker's start: one thread, Ctrl-C is the parent's to handle, and no worker outlives a killed parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)
 
 
 def _cost(config: RunConfig) -> float:
@@ -306,7 +330,8 @@ class _Watch:
         self.count += 1
         self.finished += self.cost[record["id"]]
         if record["status"] == "failed" and self.say:
-            self.say(f"FAILED {record['id']} ({record['config']['model']['encoding']}): {record['error']}")
+            name = record["config"]["model"].get("encoding", "agf")
+            self.say(f"FAILED {record['id']} ({name}): {record['error']}")
         self.tick(force=self.count == len(self.cost))
 
     def tick(self, force: bool = False) -> None:
@@ -340,8 +365,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="also pack the records into this file, as reference runs")
     parser.add_argument("--own", action="store_true", help="make them here even where a reference run is stored")
     options = parser.parse_args(arguments)
-    if unknown := [g for g in options.grid if g not in GRIDS]:
-        parser.error(f"unknown grid {unknown[0]!r}; choose from {', '.join(GRIDS)}")
+    unknown = [g for g in options.grid if g not in GRIDS]
+    if unknown or not options.grid:
+        what = f"unknown grid {unknown[0]!r}" if unknown else "no grid is named"
+        parser.error(f"{what}; choose from {', '.join(GRIDS)}")
+    if options.text and not options.text.is_file():
+        parser.error(f"no text file {options.text}")
     configs = [c for g in options.grid for c in GRIDS[g](options.profile)]
     if options.text:
         configs = [with_text(c, str(options.text.resolve())) for c in configs]
@@ -349,11 +378,12 @@ def main(arguments: list[str] | None = None) -> int:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats itself bit by bit only so
         torch.use_deterministic_algorithms(True)
     device, rank = _join(options.device)
-    executor = None
+    client = None
     if options.dask:
         from dask.distributed import Client
 
-        executor = Client(options.dask).get_executor()
+        client = Client(options.dask)
+    executor = client.get_executor() if client else None
     say = (lambda line: print(f"  {line}", flush=True)) if rank == 0 else None
     own = options.own or options.out is not None
     try:
@@ -362,6 +392,8 @@ def main(arguments: list[str] | None = None) -> int:
         print("\ninterrupted: finished runs are kept; the same command goes on from there", file=sys.stderr)
         return 130
     finally:
+        if client:
+            client.close()
         if distributed.is_initialized():
             distributed.destroy_process_group()
     if options.out and rank == 0:
@@ -382,5 +414,5 @@ def _join(device: str) -> tuple[str, int]:
     return device, distributed.get_rank()
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+if __name__ == "__main__":  # by its own name, under which workers (Dask's, too) find what they are sent
+    sys.exit(importlib.import_module("agf_core.runs").main())

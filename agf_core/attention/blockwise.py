@@ -36,11 +36,11 @@ def run(problem: Problem) -> Tensor:
     q, k, v = problem.q.to(dtype), problem.k.to(dtype), problem.v.to(dtype)
     square = not problem.causal or problem.offset == 0
     placement = "logit" if problem.field is None else problem.placement
+    if problem.field is None and problem.key_mask is None and square and k.shape[2]:
+        return _plain(problem)
     few = 0 < q.shape[0] * q.shape[1] * q.shape[2] * k.shape[2] <= _FEW_SCORES
     if few and problem.needs_grad and problem.key_mask is None:
         return _whole(problem, q, k, v, placement).to(problem.q.dtype)
-    if problem.field is None and problem.key_mask is None and square and k.shape[2]:
-        return _plain(problem)
     out, _ = torch.ops.agf_core.attention_forward(
         q, k, v, problem.table(), problem.key_mask, placement, problem.causal, problem.scale
     )
@@ -50,15 +50,21 @@ def run(problem: Problem) -> Tensor:
 def _plain(problem: Problem) -> Tensor:
     """No field, no padding: PyTorch's own attention."""
     q, k, v = problem.q, problem.k, problem.v
-    repeat = q.shape[1] // k.shape[1]
-    k, v = k.repeat_interleave(repeat, dim=1), v.repeat_interleave(repeat, dim=1)
+    k, v = _one_per_query_head(q, k, v)
     return F.scaled_dot_product_attention(q, k, v, is_causal=problem.causal, scale=problem.scale)
+
+
+def _one_per_query_head(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    repeat = q.shape[1] // k.shape[1]
+    if repeat == 1:
+        return k, v  # repeating once would copy
+    return k.repeat_interleave(repeat, dim=1), v.repeat_interleave(repeat, dim=1)
 
 
 def _whole(problem: Problem, q: Tensor, k: Tensor, v: Tensor, placement: str) -> Tensor:
     """Few scores: written out and kept for the backward pass, which is autograd's own."""
-    repeat, length, keys = q.shape[1] // k.shape[1], q.shape[2], k.shape[2]
-    k, v = k.repeat_interleave(repeat, dim=1), v.repeat_interleave(repeat, dim=1)
+    length, keys = q.shape[2], k.shape[2]
+    k, v = _one_per_query_head(q, k, v)
     # Copies of the table in a row, read with a pitch one shorter than a copy: row n is the table moved by n places.
     pitch = length + keys - 1
     copies = F.pad(problem.table(), (0, 1)).unsqueeze(1).expand(-1, length, -1).flatten(1)

@@ -98,6 +98,8 @@ def check(
             raise ValueError(f"key_mask must be bool of shape {(batch, keys)}, True = takes part; got {given}")
         key_mask = key_mask.to(q.device)
     scale = 1 / math.sqrt(max(1, dim)) if scale is None else float(scale)
+    if scale == 0:  # PyTorch's own attention would multiply it with the mask's -inf
+        q, scale = q * 0, 1.0
     return Problem(q, k, v, field, placement, bool(causal), key_mask, scale)
 
 

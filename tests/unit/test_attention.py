@@ -237,3 +237,16 @@ def test_a_field_that_needs_the_query_is_recomputed_not_kept():
     with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.numel()) or x, lambda x: x):
         attend(q, k, v, field=MlpField(2, threshold=100, width=4))
     assert sum(kept) < length * length / 4
+
+
+@pytest.mark.parametrize("backend", ["reference", "blockwise"])
+@pytest.mark.parametrize("with_field", [True, False])
+def test_a_scale_of_zero_leaves_the_field_alone(backend, with_field):
+    q, k, v = torch.randn(3, 1, 2, 5, 4).requires_grad_()
+    field = PowerField(2) if with_field else None
+    out = attend(q, k, v, field=field, scale=0.0, backend=backend)
+    distance = torch.arange(5)[:, None] - torch.arange(5)
+    log_g = field.log_weight(distance) if with_field else torch.zeros(2, 5, 5)
+    weights = log_g.masked_fill(distance < 0, -torch.inf).softmax(-1)
+    torch.testing.assert_close(out, weights @ v)
+    assert torch.autograd.grad(out.sum(), q)[0].isfinite().all()
