@@ -358,7 +358,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("grid", nargs="*", help=f"one or more of {', '.join(GRIDS)}")
     parser.add_argument("--profile", default="cpu", choices=("smoke", "cpu", "full"))
-    parser.add_argument("--text", type=Path, help="a UTF-8 file to train on, in place of each run's corpus")
+    parser.add_argument("--text", type=Path, help="a UTF-8 file to train on, in place of each run's corpus (not for tags)")
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, …")
     parser.add_argument("--workers", type=int, help="runs side by side (default: one a core; one on a GPU)")
     parser.add_argument("--dask", metavar="ADDRESS", help="make the runs on this Dask cluster")
@@ -373,7 +373,8 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"no text file {options.text}")
     configs = [c for g in options.grid for c in GRIDS[g](options.profile)]
     if options.text:
-        configs = [with_text(c, str(options.text.resolve())) for c in configs]
+        path = str(options.text.resolve())
+        configs = [with_text(c, path) for c in configs if c.data.kind != "tags"]  # a file has none
     if options.device.startswith("cuda"):
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats itself bit by bit only so
         torch.use_deterministic_algorithms(True)

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from agf_core.analysis import grids
-from agf_core.analysis.contrasts import BITS, at_length, contrast, differences, mean, table
+from agf_core.analysis.contrasts import by_length, by_position, contrast, differences, mean, table
 from agf_core.analysis.operating import characteristics, seed_world
 from agf_core.claims import DELTA
 from agf_core.encodings import ENCODINGS
@@ -41,7 +41,7 @@ class Results:
 
     published, plane: the same columns, on bytes; plane's names are (law, placement, trainable)
     lengths    name, multiple, loss (bits a byte), low, high, excess (over the loss at the training length), beyond
-    positions  name, position (first of a bin), loss: within the training length
+    positions  name, position (first of a bin), loss: within the training length; both from the chosen starts
     failed     one line for each run that diverged
     """
 
@@ -53,6 +53,7 @@ class Results:
     positions: pd.DataFrame
     failed: list[str]
     made: str
+    ids: frozenset[str] = frozenset()
 
     @property
     def gate(self) -> Estimate:
@@ -66,10 +67,19 @@ class Results:
     def learned(self) -> bool:
         return bool(self.gate.value >= LEARNED_BITS)
 
+    def contest(self, unit: str) -> pd.DataFrame:
+        """The runs that a claim compares: of every prevailing encoding those from its chosen start."""
+        runs = self.tasks[unit]
+        if unit != "bytes":
+            return runs
+        other = [n for n in grids.PREVAILING if grids.chosen_start(n, unit) == "published"]
+        parts = [runs[~runs["name"].isin(other)], self.published[self.published["name"].isin(other)]]
+        return pd.concat([p for p in parts if len(p)], ignore_index=True)
+
     def seeds(self, unit: str = "bytes") -> int:
         """Seeds that every encoding of a claim has, on one unit."""
         needed = {AGF, *grids.PREVAILING} | ({TWIN, "untied"} if unit == "bytes" else set())
-        counts = self.tasks[unit].groupby("name")["seed"].nunique()
+        counts = self.contest(unit).groupby("name")["seed"].nunique()
         return int(min((counts.get(name, 0) for name in needed), default=0))
 
 
@@ -85,6 +95,11 @@ class Page:
     def deciding(self) -> Results:
         """Which runs carry the verdicts: the reference runs, where there are any."""
         return self.here if self.reference is None else self.reference
+
+    @property
+    def same(self) -> bool:
+        """Whether the runs here are the reference runs."""
+        return self.reference is not None and self.here.ids == self.reference.ids
 
 
 def measure(profile: str, corpus: str = grids.CORPUS, seed: int = 0) -> Page:
@@ -111,6 +126,9 @@ def collect(profile: str, records: Mapping[str, Record], corpus: str = grids.COR
     on_bytes = grids.bytes_runs(profile, corpus, seed)
     tasks = {t: grids.task_runs(t, profile, corpus, seed) for t in grids.TASKS if t != "bytes"}
     published, plane = grids.published_runs(profile, corpus, seed), grids.plane_runs(profile, corpus, seed)
+    chosen = {
+        n: published[n] if grids.chosen_start(n, "bytes") == "published" else configs for n, configs in on_bytes.items()
+    }
     ids = {c.id for c in grids.accuracy(profile, corpus, seed)}
     found = {id: record for id, record in records.items() if id in ids}
     failed = [
@@ -122,10 +140,11 @@ def collect(profile: str, records: Mapping[str, Record], corpus: str = grids.COR
         {"bytes": table(on_bytes, found), **{t: table(g, found) for t, g in tasks.items()}},
         table(published, found),
         table(plane, found),
-        _lengths(on_bytes, found),
-        _positions(on_bytes, found),
+        by_length(chosen, found, grids.LENGTHS),
+        by_position(chosen, found),
         failed,
         _made(list(found.values())),
+        frozenset(found),
     )
 
 
@@ -141,43 +160,15 @@ def _made(records: Sequence[Record]) -> str:
     return f"code {', '.join(commits)}; {', '.join(devices)}; {days}"
 
 
-def _lengths(grid: Mapping[str, Sequence[RunConfig]], records: Mapping[str, Record]) -> pd.DataFrame:
-    rows = []
-    for name, configs in grid.items():
-        there = [r for c in configs if (r := records.get(c.id)) and r["status"] == "ok"]
-        for multiple in grids.LENGTHS:
-            measured = [at_length(r, multiple) for r in there]
-            if not there or any(m is None for m in measured):
-                continue
-            base = [at_length(r, 1)["loss"] * BITS for r in there]  # type: ignore[index]
-            losses = [m["loss"] * BITS for m in measured if m]
-            loss, excess = mean(losses), mean(np.subtract(losses, base))
-            beyond = [m["beyond"] for m in measured if m and m.get("beyond") is not None]
-            rows.append((name, multiple, loss.value, loss.low, loss.high, excess.value, excess.low, excess.high,
-                         float(np.mean(beyond)) if beyond else np.nan))  # fmt: skip
-    columns = ["name", "multiple", "loss", "low", "high", "excess", "excess_low", "excess_high", "beyond"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def _positions(grid: Mapping[str, Sequence[RunConfig]], records: Mapping[str, Record]) -> pd.DataFrame:
-    rows = []
-    for name, configs in grid.items():
-        there = [r for c in configs if (r := records.get(c.id)) and r["status"] == "ok"]
-        bins = [at_length(r, 1)["positions"] for r in there]  # type: ignore[index]
-        for same in zip(*bins):
-            rows.append((name, same[0][0], float(np.mean([b[1] for b in same])) * BITS))
-    return pd.DataFrame(rows, columns=["name", "position", "loss"])
-
-
 def a1(results: Results) -> dict[str, Estimate]:
     """Part → percent of held-out loss on bytes that decoupling saves."""
-    return {part: contrast(results.tasks["bytes"], *pair) for part, pair in PAIRS.items()}
+    return {part: contrast(results.contest("bytes"), *pair) for part, pair in PAIRS.items()}
 
 
 def a2(results: Results) -> dict[str, Estimate]:
     """Part → percent of held-out loss that AGF saves over each prevailing encoding, and the A/A pair's."""
-    found = {f"{u}: {e}": contrast(results.tasks[u], AGF, e) for u in UNITS for e in grids.PREVAILING}
-    return {**found, "A/A": contrast(results.tasks["bytes"], AGF, TWIN)}
+    found = {f"{u}: {e}": contrast(results.contest(u), AGF, e) for u in UNITS for e in grids.PREVAILING}
+    return {**found, "A/A": contrast(results.contest("bytes"), AGF, TWIN)}
 
 
 ESTIMATES = {"A1": a1, "A2": a2}
@@ -215,7 +206,7 @@ def evidence(page: Page, id: str) -> dict[str, Any] | None:
 def agreement(page: Page, id: str) -> str:
     """How the runs here compare with the reference runs, part by part: the same side of zero, the other, or unclear."""
     assert page.reference is not None
-    if page.here.profile == "full" and page.corpus == grids.CORPUS:
+    if page.same:
         return "these are the reference runs."
     if not page.here.learned:
         return f"too small to tell (association is worth {page.here.gate.value:.2f} bits a byte here)."
@@ -238,15 +229,18 @@ def worlds(results: Results, id: str, effects: Sequence[float], trials: int, see
     """Operating characteristics of a claim's rule with these runs' own scatter: shares of verdicts, by true effect.
 
     Worlds: each effect planted in every part (the A/A pair stays null); `one fails`: all parts at the largest effect
-    but one at 0; `A/A differs`: all parts at the largest effect, and the A/A pair apart by twice δ.
+    but one at 0; `A/A differs`: all parts at the largest effect, and the A/A pair apart by twice δ. Empty where a part
+    has fewer than two seeds, or a run of it diverged.
     """
     pairs: dict[str, tuple[str, str, str]] = (
         {p: ("bytes", *pair) for p, pair in PAIRS.items()}
         if id == "A1"
         else {**{f"{u}: {e}": (u, AGF, e) for u in UNITS for e in grids.PREVAILING}, "A/A": ("bytes", AGF, TWIN)}
     )
-    scatter = {p: differences(results.tasks[u], a, b).to_numpy() for p, (u, a, b) in pairs.items()}
+    scatter = {p: differences(results.contest(u), a, b).to_numpy() for p, (u, a, b) in pairs.items()}
     seeds = min(len(x) for x in scatter.values())
+    if seeds < 2 or not all(np.isfinite(x).all() for x in scatter.values()):
+        return pd.DataFrame()  # no scatter to draw from
 
     def planted(effect: float, **other: float) -> Mapping[str, float]:
         return {p: other.get(p, 0.0 if p == "A/A" else effect) for p in scatter}
@@ -259,15 +253,18 @@ def worlds(results: Results, id: str, effects: Sequence[float], trials: int, see
 
 
 def tuning() -> pd.DataFrame:
-    """The stored tuning runs: task, name, rate, seed, loss (bits a target on the valid documents), chosen."""
+    """The stored tuning runs: task, name, start, rate, seed, loss (bits a target on the valid documents), chosen."""
     parts = []
     for task in UNITS:
-        grid = {f"{name}|{rate}": configs for (name, rate), configs in grids.tuning(task).items()}
-        found = table(grid, reference_runs())
-        found["name"] = found["name"].str.split("|").str[0]
-        chosen = [grids.tuned_rate(name, task) for name in found["name"]]
-        parts.append(found.assign(task=task, chosen=found["rate"] == chosen))
-    return pd.concat(parts, ignore_index=True)[["task", "name", "rate", "seed", "loss", "chosen"]]
+        found = table(grids.tuning(task), reference_runs())
+        found["start"] = [name[1] for name in found["name"]]
+        found["name"] = [name[0] for name in found["name"]]
+        best = [
+            (grids.chosen_start(n, task), grids.tuned_rate(n, task, s)) for n, s in zip(found["name"], found["start"])
+        ]
+        found["chosen"] = [pair == own for pair, own in zip(best, zip(found["start"], found["rate"]))]
+        parts.append(found.assign(task=task))
+    return pd.concat(parts, ignore_index=True)[["task", "name", "start", "rate", "seed", "loss", "chosen"]]
 
 
 def speeds() -> dict[str, float]:

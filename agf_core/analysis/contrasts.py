@@ -48,9 +48,47 @@ def at_length(record: Record, multiple: int) -> dict[str, Any] | None:
     return found
 
 
+def by_length(
+    grid: Mapping[str, Sequence[RunConfig]], records: Mapping[str, Record], multiples: Sequence[int]
+) -> pd.DataFrame:
+    """The mean over seeds at multiples of the training length: name, multiple, loss (bits a target), low, high, excess
+    (over the loss at the training length), excess_low, excess_high, beyond (see `evaluation.beyond_training`).
+
+    An encoding has no row where it is not defined.
+    """
+    rows = []
+    for name, configs in grid.items():
+        there = [r for c in configs if (r := records.get(c.id)) and r["status"] == "ok"]
+        for multiple in multiples:
+            measured = [at_length(r, multiple) for r in there]
+            if not there or any(m is None for m in measured):
+                continue
+            base = [at_length(r, 1)["loss"] * BITS for r in there]  # type: ignore[index]
+            losses = [m["loss"] * BITS for m in measured if m]
+            loss, excess = mean(losses), mean(np.subtract(losses, base))
+            beyond = [m["beyond"] for m in measured if m and m.get("beyond") is not None]
+            rows.append((name, multiple, loss.value, loss.low, loss.high, excess.value, excess.low, excess.high,
+                         float(np.mean(beyond)) if beyond else np.nan))  # fmt: skip
+    columns = ["name", "multiple", "loss", "low", "high", "excess", "excess_low", "excess_high", "beyond"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def by_position(grid: Mapping[str, Sequence[RunConfig]], records: Mapping[str, Record]) -> pd.DataFrame:
+    """Within the training length: name, position (the first of a bin), loss (bits a target, mean over seeds)."""
+    rows = []
+    for name, configs in grid.items():
+        there = [r for c in configs if (r := records.get(c.id)) and r["status"] == "ok"]
+        bins = [at_length(r, 1)["positions"] for r in there]  # type: ignore[index]
+        for same in zip(*bins):
+            rows.append((name, same[0][0], float(np.mean([b[1] for b in same])) * BITS))
+    return pd.DataFrame(rows, columns=["name", "position", "loss"])
+
+
 def differences(runs: pd.DataFrame, better: Any, than: Any, value: str = "loss") -> pd.Series:
     """Percent of the loss of `than` that `better` saves, by seed; positive: `better` is better. Both must have it."""
-    one, other = (runs[runs["name"] == n].set_index("seed")[value] for n in (better, than))
+    # By map: pandas would compare a name that is a tuple element by element.
+    named = (runs[runs["name"].map(lambda n, name=name: n == name).astype(bool)] for name in (better, than))
+    one, other = (found.set_index("seed")[value] for found in named)
     one, other = one.align(other, join="inner")
     return 100 * (other - one) / other
 
