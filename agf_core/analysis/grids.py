@@ -72,7 +72,7 @@ SIZES = {
         confirmatory=3, others=1, plane=1, heldout=32_768,
     ),
     "full": Size(
-        {"bytes": 1_500_000, "words": 500_000, "tags": 300_000, "recall": 300_000, "copy": 600_000,
+        {"bytes": 1_200_000, "words": 300_000, "tags": 200_000, "recall": 300_000, "copy": 600_000,
          "plane": 500_000},
         confirmatory=8, others=3, plane=2,
     ),

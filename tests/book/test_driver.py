@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -166,6 +167,7 @@ def sharing(tmp_path):
     own = {name: mini.chapter(mini.USE_RUNS, shares_runs=True) for name in ("one", "two")}
     root = mini.make(tmp_path, **own, three=mini.chapter())
     (root / "book/index.md").write_text("# Mini\n")
+    shutil.rmtree(root / "agf_core/runs")
     (root / "agf_core/runs.py").write_text(mini.RUNS)
     return root
 

@@ -74,7 +74,7 @@ def test_every_makefile_target_is_explained():
 
 def test_imports_run_one_way():
     """fields → attention → … ; fitting and sources know nothing of models, and the library nothing of the book."""
-    order = ["fields", "attention", "encodings", "model", "training", "runs", "analysis"]
+    order = ["fields", "attention", "encodings", "model", "evaluation", "training", "runs", "analysis"]
     for path in (ROOT / "agf_core").rglob("*.py"):
         room = path.relative_to(ROOT / "agf_core").parts[0].removesuffix(".py")
         for node in ast.walk(ast.parse(path.read_text())):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from agf_core import runs
 from agf_core.encodings import ENCODINGS
 from agf_core.runs import RunConfig, Store, reference_runs, run_grid, with_text
+from agf_core.runs.__main__ import main
 from agf_core.sources.datasets import DataConfig
 from agf_core.training import SCHEDULES, TrainConfig
 
@@ -189,18 +190,18 @@ def grids(monkeypatch):
 )
 def test_the_command_refuses_and_lists_the_choices(grids, given, message, capsys):
     with pytest.raises(SystemExit) as caught:
-        runs.main(given)
+        main(given)
     assert caught.value.code == 2
     error = capsys.readouterr().err
     assert re.search(message, error), error
 
 
 def test_the_command_makes_and_packs(grids, tmp_path, capsys):
-    assert runs.main(["tiny", "--workers", "1", "--out", str(tmp_path / "out.json")]) == 0
+    assert main(["tiny", "--workers", "1", "--out", str(tmp_path / "out.json")]) == 0
     out = capsys.readouterr().out
     assert "2 runs: 0 are here, 2 to make" in out and "packed 2 runs" in out
     assert {r["id"] for r in json.loads((tmp_path / "out.json").read_text())["records"]} == {tiny(0).id, tiny(1).id}
-    assert runs.main(["tiny", "other"]) == 0 and "2 are here, 0 to make" in capsys.readouterr().out
+    assert main(["tiny", "other"]) == 0 and "2 are here, 0 to make" in capsys.readouterr().out
 
 
 def test_an_interrupted_command_keeps_what_is_finished(grids, made, monkeypatch, capsys):
@@ -212,7 +213,7 @@ def test_an_interrupted_command_keeps_what_is_finished(grids, made, monkeypatch,
         return make(config, *rest)
 
     monkeypatch.setattr(runs, "make", second_time)
-    assert runs.main(["tiny", "--workers", "1"]) == 130
+    assert main(["tiny", "--workers", "1"]) == 130
     assert "finished runs are kept" in capsys.readouterr().err
-    assert runs.main(["tiny", "--workers", "1"]) == 0
+    assert main(["tiny", "--workers", "1"]) == 0
     assert "2 runs: 1 are here, 1 to make" in capsys.readouterr().out and len(made) == 2

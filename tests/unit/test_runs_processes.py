@@ -15,6 +15,7 @@ from safetensors import safe_open
 
 from agf_core import runs
 from agf_core.runs import RunConfig, Store, run_grid
+from agf_core.runs.__main__ import main
 from agf_core.sources.datasets import DataConfig
 from agf_core.training import TrainConfig
 
@@ -146,7 +147,7 @@ def test_dask_makes_the_same_runs(monkeypatch, capsys):
         records = run_grid(configs, executor=client.get_executor())
         grids = SimpleNamespace(GRIDS={"tiny": lambda profile: [*configs, tiny(3)]})
         monkeypatch.setitem(sys.modules, "agf_core.analysis.grids", grids)
-        assert runs.main(["tiny", "--dask", cluster.scheduler_address]) == 0
+        assert main(["tiny", "--dask", cluster.scheduler_address]) == 0
     assert "4 runs: 3 are here, 1 to make" in capsys.readouterr().out and Store().own(tiny(3))
     one = run_grid(configs, store=Store(Path("one")), workers=1)
     assert [(r["curve"], r["measured"]) for r in records] == [(r["curve"], r["measured"]) for r in one]
