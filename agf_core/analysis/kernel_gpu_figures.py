@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from agf_core.figures import COLOURS, WIDTH
-from agf_core.sources.tables import data_path
+from agf_core.sources.tables import read_stored
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,8 +19,8 @@ PRODUCTS = {"forward": 2, "backward": 5}  # matrix products over the scores that
 
 def stored() -> dict[str, Any] | None:
     """The run that `kernels_gpu` wrote and that was kept with the library, or None."""
-    path = data_path("bench", STORED)
-    return json.loads(path.read_text(encoding="utf8")) if path.is_file() else None
+    found: dict[str, Any] | None = read_stored("bench", STORED)
+    return found
 
 
 def in_words(run: dict[str, Any] | None) -> str:

@@ -46,7 +46,7 @@ from agf_core.attention.problem import check
 from agf_core.fields import PowerField
 from agf_core.figures import Estimate
 from agf_core.provenance import commit, device
-from agf_core.sources.tables import data_path
+from agf_core.sources.tables import data_path, read_stored
 
 LONGEST_DENSE = 4096  # N; a dense bias of 8 heads and its gradient take 1 GB there
 BUSY = 0.5  # load average above which two threads no longer find two free cores
@@ -207,8 +207,8 @@ def run(profile: str) -> dict[str, Any]:
 
 def stored(on: str = "cpu") -> dict[str, Any] | None:
     """The reference run kept with the library, or None."""
-    path = data_path("bench", STORED.format(device=on))
-    return json.loads(path.read_text(encoding="utf8")) if path.is_file() else None
+    found: dict[str, Any] | None = read_stored("bench", STORED.format(device=on))
+    return found
 
 
 def in_words(result: dict[str, Any], where: str) -> str:
