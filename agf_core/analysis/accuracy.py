@@ -96,6 +96,15 @@ class Page:
         """Which runs carry the verdicts: the reference runs, where there are any."""
         return self.here if self.reference is None else self.reference
 
+    def task(self, name: str) -> pd.DataFrame:
+        """Its runs among the deciding ones, or those here where reference runs of it are not stored."""
+        return self.deciding.tasks[name] if len(self.deciding.tasks[name]) else self.here.tasks[name]
+
+    @property
+    def plane(self) -> pd.DataFrame:
+        """The plane, likewise."""
+        return self.deciding.plane if len(self.deciding.plane) else self.here.plane
+
     @property
     def same(self) -> bool:
         """Whether the runs here are the reference runs."""
@@ -113,12 +122,14 @@ def measure(profile: str, corpus: str = grids.CORPUS, seed: int = 0) -> Page:
             remember(record["provenance"]["text"])
     here = collect(profile, records, corpus, seed)
     stored = reference_runs()
-    reference = collect("full", stored) if any(c.id in stored for c in _confirmatory()) else None
-    return Page(here, reference, corpus)
+    reference = collect("full", stored) if all(c.id in stored for c in _confirmatory()) else None
+    texts = [r["provenance"]["text"]["name"] for r in records.values() if r["provenance"]["text"]]
+    return Page(here, reference, texts[0] if texts else corpus)  # its name: no path, and what stood in for it
 
 
 def _confirmatory() -> list[RunConfig]:
-    return [c for name, configs in grids.bytes_runs("full").items() if name == AGF for c in configs]
+    """Without these there are no reference runs to speak of; the tasks and the plane may be missing."""
+    return [c for part in ("bytes", "published", "words") for c in grids.GRIDS[f"accuracy-{part}"]("full")]
 
 
 def collect(profile: str, records: Mapping[str, Record], corpus: str = grids.CORPUS, seed: int = 0) -> Results:
@@ -187,7 +198,7 @@ def evidence(page: Page, id: str) -> dict[str, Any] | None:
     n = min(deciding.seeds(u) for u in (UNITS if id == "A2" else UNITS[:1]))
     size = grids.SIZES[deciding.profile].tokens
     body = f"{grids.BODY['layers']} layers of {grids.BODY['dim']}"
-    text = f"{size['bytes'] / 1e6:g} M bytes" + (f" and {size['words'] / 1e6:g} M words" if id == "A2" else "")
+    text = f"{size['bytes'] / 1e6:.3g} M bytes" + (f" and {size['words'] / 1e6:.3g} M words" if id == "A2" else "")
     corpus = page.corpus if page.reference is None else grids.CORPUS
     return {
         "id": id,

@@ -38,8 +38,9 @@ def table(grid: Mapping[Any, Sequence[RunConfig]], records: Mapping[str, Record]
             else:
                 row |= {"loss": np.inf, "accuracy": 0.0}
             rows.append(row)
-    columns = ["name", "seed", "rate", "id", "loss", "accuracy", "targets", "chance", "parameters", "own", "epochs"]
-    return pd.DataFrame(rows, columns=columns)
+    numbers = ["loss", "accuracy", "targets", "chance", "parameters", "own", "epochs"]
+    found = pd.DataFrame(rows, columns=["name", "seed", "rate", "id", *numbers])
+    return found.astype(dict.fromkeys(numbers, float))  # an empty table would have no numbers
 
 
 def at_length(record: Record, multiple: int) -> dict[str, Any] | None:
@@ -69,8 +70,8 @@ def by_length(
             beyond = [m["beyond"] for m in measured if m and m.get("beyond") is not None]
             rows.append((name, multiple, loss.value, loss.low, loss.high, excess.value, excess.low, excess.high,
                          float(np.mean(beyond)) if beyond else np.nan))  # fmt: skip
-    columns = ["name", "multiple", "loss", "low", "high", "excess", "excess_low", "excess_high", "beyond"]
-    return pd.DataFrame(rows, columns=columns)
+    numbers = ["loss", "low", "high", "excess", "excess_low", "excess_high", "beyond"]
+    return pd.DataFrame(rows, columns=["name", "multiple", *numbers]).astype(dict.fromkeys(numbers, float))
 
 
 def by_position(grid: Mapping[str, Sequence[RunConfig]], records: Mapping[str, Record]) -> pd.DataFrame:

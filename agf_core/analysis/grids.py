@@ -138,8 +138,8 @@ def tuned(task: str) -> dict[tuple[str, str], tuple[float, float]]:
     best: dict[tuple[str, str], tuple[float, float]] = {}
     for (name, start, rate), configs in tuning(task).items():
         records = [r for c in configs if (r := reference_runs().get(c.id))]
-        if len(records) == len(configs):
-            loss = sum(map(_loss, records)) / len(records)
+        loss = sum(map(_loss, records)) / max(1, len(records))
+        if len(records) == len(configs) and loss < float("inf"):
             best[name, start] = min(best.get((name, start), (float("inf"), RATE)), (loss, rate))
     return best
 

@@ -50,8 +50,7 @@ class DataConfig:
     corpus      a name or path for `load_text`; "" for recall and copy
     vocabulary  words, tags: how many types are symbols of their own, by their count in the train split
     pairs       recall: key-value pairs of a sequence
-    symbols     recall: number of keys, and of values (≥ pairs); copy: alphabet, which should be 4 or so for position
-                to decide (`synthetic` says why)
+    symbols     recall: number of keys, and of values (≥ pairs); copy: alphabet, small for position to decide
 
     Raises ValueError for a value out of its range, with the choices.
     """
