@@ -31,18 +31,23 @@ def characteristics(id: str, worlds: Mapping[str, Draw], trials: int = 400, seed
 def seed_world(scatter: Mapping[str, np.ndarray], effect: Mapping[str, float], seeds: int) -> Draw:
     """Draws of paired seed tables: part → estimate and Student's interval, when the true effects are `effect`.
 
-    `scatter`: part → the seeds' own differences, whose mean is taken out. Seeds are resampled whole, so that parts
-    which share a model keep their correlation; the resample is stretched by √(n/(n-1)) to have the right variance.
+    `scatter`: part → the seeds' own differences, whose mean is taken out. A smoothed bootstrap: seeds are resampled
+    whole, so that parts which share a model keep their correlation, and every draw is moved by Gaussian noise of the
+    same covariance (Silverman's width), then scaled back to the seeds' own variance. Without the noise eight seeds
+    repeat one another so often that Student's interval fails three times as often as it does.
     """
     parts = list(scatter)
     length = min(len(scatter[p]) for p in parts)
     centred = np.stack([np.asarray(scatter[p][:length]) - np.mean(scatter[p][:length]) for p in parts])
     centred *= np.sqrt(length / (length - 1))
+    width = (4 / (3 * length)) ** 0.2
     quantile = float(stats.t.ppf(0.975, seeds - 1))
     planted = np.array([effect[p] for p in parts])
 
     def draw(rng: np.random.Generator) -> tuple[dict[str, float], dict[str, Interval]]:
-        sample = centred[:, rng.integers(length, size=seeds)] + planted[:, None]
+        noise = centred @ rng.standard_normal((length, seeds)) / np.sqrt(length)  # the covariance of the seeds
+        moved = centred[:, rng.integers(length, size=seeds)] + width * noise
+        sample = moved / np.sqrt(1 + width**2) + planted[:, None]
         value = sample.mean(1)
         half = quantile * sample.std(1, ddof=1) / np.sqrt(seeds)
         return dict(zip(parts, value.tolist())), dict(zip(parts, zip((value - half).tolist(), (value + half).tolist())))

@@ -418,3 +418,11 @@ def test_positions_say_when_context_stops_to_help():
 def test_differences_below_delta_are_named():
     said = field_prose.exploratory(reference(saves={**A1_BOTH, "kerple_log": 0.3}, scatter=0.1).deciding)
     assert "by less than δ = 0.5 %: KERPLE-log." in said
+
+
+def test_the_harness_itself_has_the_error_rate_that_the_interval_promises():
+    rng, part, draws = np.random.default_rng(0), claims.Part(0.5, 0.0), []
+    for _ in range(40):  # worlds made from eight Gaussian seeds each, nothing planted
+        draw = operating.seed_world({"x": rng.normal(0, 2.5, 8)}, {"x": 0.0}, 8)
+        draws += [part.verdict(e["x"], c["x"]) for e, c in (draw(rng) for _ in range(200))]
+    assert 0.015 < draws.count(SUPPORTED) / len(draws) < 0.04  # 2.5 %; plain resampling of eight makes it 6 to 7
