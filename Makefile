@@ -15,6 +15,7 @@ help: ## list the targets
 	@echo "  PROFILE=smoke|cpu|full   how much is computed (default: cpu)"
 	@echo '  NB=following_words P="-p word gravity"   one chapter, with parameters'
 	@echo "  FRESH=1                  run again even where nothing changed"
+	@echo "  NANOGPT=.../model.py     a copy of nanoGPT, for bench to measure beside ours"
 
 setup: $(STAMP) ## install everything into .venv (the other targets do it themselves)
 
@@ -39,7 +40,8 @@ serve: $(STAMP) ## show the built book at http://localhost:8000
 	@echo "http://localhost:$(PORT)  (stop with Ctrl-C)"
 	@$(RUN) -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
 
-bench: $(STAMP) ## measure what attention with a field costs here, beside its peers and the limits
+bench: $(STAMP) ## measure what attention with a field costs here, and training beside nanoGPT, with their limits
+	@$(RUN) -m agf_core.analysis.throughput $(if $(NANOGPT),--nanogpt '$(NANOGPT)')
 	@$(RUN) -m agf_core.analysis.kernels
 
 colab: $(STAMP) ## write the first cell of every notebook from _config.yml
