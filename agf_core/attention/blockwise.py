@@ -1,5 +1,7 @@
 """Attention by stripes, on any device, forwards and backwards, with a trainable field; memory O(N · rows of a stripe).
 
+Few scores are written out instead (`written`), which on a CPU is quicker while they fit its caches.
+
 The field enters as a table over distance, so that its own parameters get their gradients from autograd whatever their
 law: the kernel returns d log g[h, r] = the sum of dS along the diagonal r. Both passes are custom operators, which
 torch.compile takes as they are.
@@ -18,9 +20,10 @@ from agf_core.attention import reference
 from agf_core.attention.problem import Problem
 from agf_core.attention.stripe_backward import backward
 from agf_core.attention.stripe_forward import forward
+from agf_core.attention.written import Written
 
 _QUERY_FIELD_SCORES = 2**17  # scores per head at once where the field is no table
-_FEW_SCORES = 2**22  # in all (16 MB): below this, cutting and computing again cost more than they save
+_FEW_A_HEAD, _FEW = 2**15, 2**22  # scores, and in all (16 MB): up to these, `written` is quicker than stripes on a CPU
 
 
 def unsupported(problem: Problem) -> str | None:
@@ -38,13 +41,21 @@ def run(problem: Problem) -> Tensor:
     placement = "logit" if problem.field is None else problem.placement
     if problem.field is None and problem.key_mask is None and square and k.shape[2]:
         return _plain(problem)
-    few = 0 < q.shape[0] * q.shape[1] * q.shape[2] * k.shape[2] <= _FEW_SCORES
-    if few and problem.needs_grad and problem.key_mask is None:
-        return _whole(problem, q, k, v, placement).to(problem.q.dtype)
+    if problem.needs_grad and problem.key_mask is None and _few(q, k):
+        k, v = _one_per_query_head(q, k, v)
+        out = Written.apply(q, k, v, problem.table(), placement, problem.causal, problem.scale)
+        return out.to(problem.q.dtype)
     out, _ = torch.ops.agf_core.attention_forward(
         q, k, v, problem.table(), problem.key_mask, placement, problem.causal, problem.scale
     )
     return out.to(problem.q.dtype)
+
+
+def _few(q: Tensor, k: Tensor) -> bool:
+    """Whether all scores are written out: stripes would save little of the future, and compute every score twice."""
+    scores = q.shape[2] * k.shape[2]
+    few = scores <= _FEW_A_HEAD and 0 < q.shape[0] * q.shape[1] * scores <= _FEW
+    return few and q.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def _plain(problem: Problem) -> Tensor:
@@ -59,26 +70,6 @@ def _one_per_query_head(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor
     if repeat == 1:
         return k, v  # repeating once would copy
     return k.repeat_interleave(repeat, dim=1), v.repeat_interleave(repeat, dim=1)
-
-
-def _whole(problem: Problem, q: Tensor, k: Tensor, v: Tensor, placement: str) -> Tensor:
-    """Few scores: written out and kept for the backward pass, which is autograd's own."""
-    length, keys = q.shape[2], k.shape[2]
-    k, v = _one_per_query_head(q, k, v)
-    # Copies of the table in a row, read with a pitch one shorter than a copy: row n is the table moved by n places.
-    pitch = length + keys - 1
-    copies = F.pad(problem.table(), (0, 1)).unsqueeze(1).expand(-1, length, -1).flatten(1)
-    bias = copies[:, length - 1 : -1].unflatten(1, (length, pitch))[..., :keys]  # (H, N, M)
-    scores = (problem.scale * q) @ k.mT
-    if placement == "logit":
-        return (scores + bias).softmax(-1) @ v
-    field = bias.exp()  # 0 in the future
-    if placement == "score":
-        scores = scores * field
-    if problem.causal:
-        scores = scores.masked_fill(bias == -torch.inf, -torch.inf)
-    attention = scores.softmax(-1)
-    return (attention * field if placement == "weight" else attention) @ v
 
 
 def _by_query(problem: Problem) -> Tensor:

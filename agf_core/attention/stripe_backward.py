@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from agf_core.attention.stripe_forward import hidden_keys
-from agf_core.attention.stripes import TILE, Block, Chunk, Grid, Skewed
+from agf_core.attention.stripes import LOG2E, TILE, Block, Chunk, Grid, Skewed
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ def backward(
     size = grid.pairs * grid.repeat * grid.rows * grid.tile
     scratch = [q.new_empty(size) for _ in range(2 if placement == "logit" else 3)]
     field = None if placement == "logit" else table.exp()
-    call = _Call(grid, table, field, key_mask, placement, scratch, Skewed(grid, q))
-    lse = lse.masked_fill(lse == -torch.inf, torch.inf)  # exp(score - inf) = 0: rows without keys drop out
+    call = _Call(grid, LOG2E * table, field, key_mask, placement, scratch, Skewed(grid, q))
+    lse = LOG2E * lse.masked_fill(lse == -torch.inf, torch.inf)  # exp(score - inf) = 0: rows without keys drop out
     for chunk in grid.chunks():
         keys = k[chunk.batch, chunk.group].reshape(chunk.pairs, *k.shape[2:])
         values = v[chunk.batch, chunk.group].reshape(keys.shape)
@@ -87,7 +87,7 @@ def backward(
                 prob, spare = _probabilities(call, chunk, block, rows, keys[:, seen])
                 dscore = _dscore(call, chunk, block, rows, prob, spare, values[:, seen], dvalues[:, seen])
                 dqueries.baddbmm_(dscore, keys[:, seen])
-                dkeys[:, seen].baddbmm_(dscore.mT, queries)
+                _add_product(dkeys[:, seen], dscore.mT, queries)
                 if train_table:
                     call.skewed.add_diagonals(dtable, chunk, block)
             grid.put_queries(dq, chunk, stripe, dqueries.mul_(scale))
@@ -100,17 +100,17 @@ def _probabilities(call: _Call, chunk: Chunk, block: Block, rows: _Rows, keys: T
     view = call.grid.unfold(prob, chunk)
     if call.field is None:
         torch.sub(call.grid.hankel(call.table, chunk, block), call.grid.unfold(rows.total, chunk), out=view)
-        prob.baddbmm_(rows.queries, keys.mT)
+        prob.baddbmm_(rows.queries, keys.mT, alpha=LOG2E)
     else:
         torch.bmm(rows.queries, keys.mT, out=prob)
         if call.placement == "score":
             view.mul_(call.grid.hankel(call.field, chunk, block))
             spare[1].copy_(prob)
-        prob.sub_(rows.total)
+        prob.mul_(LOG2E).sub_(rows.total)
         call.grid.hide_future(view, block)
     if call.key_mask is not None:
         view.masked_fill_(hidden_keys(call.key_mask, chunk, block), -torch.inf)
-    return prob.exp_(), spare
+    return prob.exp2_(), spare
 
 
 def _dscore(
@@ -128,11 +128,11 @@ def _dscore(
     if call.field is not None and call.placement == "weight":
         g = grid.hankel(call.field, chunk, block)
         weighted = torch.mul(grid.unfold(prob, chunk), g, out=grid.unfold(spare[1], chunk)).view(prob.shape)
-        dvalues.baddbmm_(weighted.mT, rows.dmixed)
+        _add_product(dvalues, weighted.mT, rows.dmixed)
         torch.bmm(rows.dmixed, values.mT, out=dscore)
         torch.mul(dscore, weighted, out=target)
         return torch.addcmul(target, prob, rows.delta, value=-1, out=dscore)
-    dvalues.baddbmm_(prob.mT, rows.dmixed)
+    _add_product(dvalues, prob.mT, rows.dmixed)
     torch.neg(rows.delta.expand_as(dscore), out=dscore)
     dscore.baddbmm_(rows.dmixed, values.mT)
     if call.field is None:
@@ -140,3 +140,11 @@ def _dscore(
     torch.mul(dscore.mul_(prob), spare[1], out=target)
     grid.unfold(dscore, chunk).mul_(grid.hankel(call.field, chunk, block))
     return dscore
+
+
+def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
+    """total += a b for matrices (pairs, …); into a part of a larger tensor torch multiplies one pair at a time."""
+    if total.is_contiguous():
+        total.baddbmm_(a, b)
+    else:
+        total += torch.bmm(a, b)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agf_core.attention.stripes import Block, Chunk, Grid
+from agf_core.attention.stripes import LOG2E, Block, Chunk, Grid
 
 # With a mask PyTorch's CPU kernel is used through its operator, since only that returns the log-sum-exp.
 _FLASH: Any = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
@@ -34,16 +34,16 @@ def forward(
         return _flash(q, k, v, table, key_mask, causal, scale)
     out, lse = q.new_empty(q.shape), q.new_empty((*q.shape[:3], 1))
     grid = Grid.of(q, k, causal)
-    field = None if placement == "logit" else table.exp()
+    bias, field = (LOG2E * table, None) if placement == "logit" else (table, table.exp())
     for chunk in grid.chunks():
         keys = k[chunk.batch, chunk.group].reshape(chunk.pairs, *k.shape[2:])
         values = v[chunk.batch, chunk.group].reshape(keys.shape)
         for block in grid.blocks():
-            queries = grid.queries_of(q, chunk, block) * scale
+            queries = grid.queries_of(q, chunk, block) * (scale * LOG2E)
             score = torch.bmm(queries, keys[:, block.seen].mT)
             view = grid.unfold(score, chunk)
             if field is None:
-                view += grid.hankel(table, chunk, block)
+                view += grid.hankel(bias, chunk, block)
             elif placement == "score":
                 view *= grid.hankel(field, chunk, block)
             if field is not None:
@@ -52,12 +52,12 @@ def forward(
                 view.masked_fill_(hidden_keys(key_mask, chunk, block), -torch.inf)
             top = score.amax(-1, keepdim=True)
             top.masked_fill_(top == -torch.inf, 0)  # -inf - -inf is no number
-            total = score.sub_(top).exp_().sum(-1, keepdim=True)
+            total = score.sub_(top).exp2_().sum(-1, keepdim=True)
             if field is not None and placement == "weight":
                 view *= grid.hankel(field, chunk, block)
             mixed = torch.bmm(score, values[:, block.seen])
             grid.put_queries(out, chunk, block, mixed / total.clamp(min=torch.finfo(total.dtype).tiny))
-            grid.put_queries(lse, chunk, block, top + total.log())
+            grid.put_queries(lse, chunk, block, (top + total.log2()) / LOG2E)
     return out, lse
 
 

@@ -58,8 +58,8 @@ class Learned(Encoding):
 
 
 def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+    """A component's partner stands half the width away; `sin` is negative in the first half."""
+    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
 
 
 class Rotary(Encoding):
@@ -84,10 +84,11 @@ class Rotary(Encoding):
         return _turn(q, *at_q), _turn(k, *(at_q if k_pos is q_pos else self._waves(k, k_pos)))
 
     def _waves(self, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines and sines, (N, d/2) each, in x's dtype."""
+        """Cosines and sines, (N, d) each, in x's dtype; the sines as `_turn` wants them."""
         # Half precision would blur the angles of far positions, so only their cosines are ever rounded to it.
         angles = _angles(positions, x.shape[-1], self.base, torch.promote_types(x.dtype, torch.float32))
-        return angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+        cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+        return torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
 
     def extra_repr(self) -> str:
         return f"base={self.base:g}"
