@@ -11,7 +11,7 @@ from scipy import stats
 from agf_core.analysis import accuracy, grids
 from agf_core.analysis.accuracy import LEARNED_BITS, Page, Results
 from agf_core.analysis.accuracy_field_prose import against_agf, lengths, ranking
-from agf_core.analysis.accuracy_words import known, listed, shown
+from agf_core.analysis.accuracy_words import called, known, listed, shown
 from agf_core.claims import CLAIMS, DELTA, MIN_N, SUPPORTED, TOO_SMALL
 from agf_core.encodings import ENCODINGS
 from agf_core.figures import Number
@@ -61,15 +61,22 @@ def in_short(page: Page) -> str:
         found = {p: e for p, e in accuracy.ESTIMATES[id](deciding).items() if p != "A/A"}
         asked = CLAIMS[id].criterion.parts
         met = [p for p, e in found.items() if asked[p].verdict(e.value, (e.low, e.high)) == SUPPORTED]
-        said = f"{what} **{id}: {{{id.lower()}}}.** {len(met)} of {len(found)} comparisons meet the criterion."
-        if id == "A1":
-            said += " " + "; ".join(f"{p} saves {shown(e)}" for p, e in found.items()) + " of the loss on bytes."
+        said = f"{what} **{id}: {{{id.lower()}}}.** {len(met)} of {len(found)} comparisons meet the criterion"
+        told = found if id == "A1" else {p: e for p, e in found.items() if p not in met}
+        said += ("; not met: " if id == "A2" and told else ": ") if told else ""
+        said += "; ".join(f"{_part(p)} saves {shown(e)}" for p, e in told.items()) + "."
         parts.append(said)
     best = ranking(deciding)
     at = f"AGF is number {best.index('agf') + 1} of {len(best)}" if "agf" in best else "AGF diverged"
     parts += [f"Lowest loss on **bytes**: {listed(best[:3])}, in this order; {at}.", lengths(deciding), whose(page)]
     notes = dict.fromkeys(note for origin in loaded() if (note := origin.get("note")))
     return "".join(f"*{note}.*\n\n" for note in notes) + "\n".join(f"- {part}" for part in parts)
+
+
+def _part(part: str) -> str:
+    """A part of A2 in words: "AGF over T5 on bytes"; one of A1 as it is."""
+    unit, _, rival = part.partition(": ")
+    return f"AGF over {called(rival)} on {unit}" if rival else f"{part} (on bytes)"
 
 
 def gate(page: Page) -> str:
