@@ -47,7 +47,9 @@ def ledger(results: list[Result], profile: str, history: Path) -> str:
         result, verdict = found.get(claim.id, (None, None))
         word = verdict["verdict"] if verdict else claims.NOT_RUN
         chapters = ", ".join(link(c, titles[c]) if c in titles else f"*{c.replace('_', ' ')}*" for c in claim.chapters)
-        estimates = [_estimate(verdict, part) for part in verdict["effect"]] if verdict else []
+        # In the criterion's order: notebooks are stored with sorted keys.
+        parts = [part for part in claim.criterion.parts if part in verdict["effect"]] if verdict else []
+        estimates = [_estimate(verdict, part) for part in parts] + ([verdict["unit"]] if verdict else [])
         runs = _runs(verdict, profile) if verdict else ""
         badge = "<br>".join(filter(None, [_badge(word), runs, *estimates]))
         rows.append([f"[{claim.id}](#claim-{claim.id.lower()})", badge, f"“{claim.quote}”", chapters])
@@ -86,7 +88,7 @@ def _runs(verdict: dict[str, Any], profile: str) -> str:
 
 def _estimate(verdict: dict[str, Any], part: str) -> str:
     low, high = verdict["ci"][part]
-    return f"{part} {verdict['effect'][part]:.3g} [{low:.3g}, {high:.3g}] {verdict['unit']}"
+    return f"{part} {verdict['effect'][part]:.3g} [{low:.3g}, {high:.3g}]"
 
 
 def _badge(word: str) -> str:

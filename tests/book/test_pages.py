@@ -33,7 +33,7 @@ def ledger(tmp_path):
 
 def test_a_verdict_of_reference_runs_says_so_and_names_them(ledger):
     row, entry = ledger("cpu", 0.9, "full", **STORED)
-    assert "supported</span><br>reference runs<br>share 0.9 [0.8, 1] share" in row
+    assert "supported</span><br>reference runs<br>share 0.9 [0.8, 1]<br>share" in row
     assert "**Verdict of the reference runs** (profile `full`)" in entry
     assert f"**Made by.** {STORED['runs']}" in entry and f"**The run here** (profile `cpu`). {STORED['here']}" in entry
     row, entry = ledger("full", 0.9, "full", **STORED)  # stored runs stay stored runs in a site of their own profile
