@@ -216,9 +216,19 @@ def reference_runs() -> dict[str, Record]:
     return found
 
 
+def _anywhere(record: Record) -> Record:
+    """The record without the place and the time of its text's file, which mean nothing on another machine."""
+    about = record.get("provenance", {})
+    if not about.get("text"):
+        return record
+    text = {k: v for k, v in about["text"].items() if k not in ("path", "mtime_ns")}
+    return {**record, "provenance": {**about, "text": text}}
+
+
 def pack(records: Iterable[Record], path: Path) -> None:
     """Write records as reference runs: one file, one line a run."""
-    lines = ",\n".join(json.dumps(r, separators=(",", ":")) for r in sorted(records, key=lambda r: str(r["id"])))
+    kept = [_anywhere(r) for r in sorted(records, key=lambda r: str(r["id"]))]
+    lines = ",\n".join(json.dumps(r, separators=(",", ":")) for r in kept)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     part.write_text(f'{{"kind":"runs","records":[\n{lines}\n]}}\n', encoding="utf8")
