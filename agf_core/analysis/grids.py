@@ -219,25 +219,25 @@ def plane_runs(profile: str, corpus: str = CORPUS, seed: int = 0) -> dict[tuple[
     return cells
 
 
-def _flat(grid: Mapping[Any, list[RunConfig]]) -> list[RunConfig]:
+def flat(grid: Mapping[Any, list[RunConfig]]) -> list[RunConfig]:
     return [config for configs in grid.values() for config in configs]
 
 
 def accuracy(profile: str, corpus: str = CORPUS, seed: int = 0) -> list[RunConfig]:
     """All that the chapter reads, but for the tuning."""
-    tasks = [c for task in TASKS if task != "bytes" for c in _flat(task_runs(task, profile, corpus, seed))]
-    rest = [*_flat(published_runs(profile, corpus, seed)), *_flat(plane_runs(profile, corpus, seed))]
-    return [*_flat(bytes_runs(profile, corpus, seed)), *tasks, *rest]
+    tasks = [c for task in TASKS if task != "bytes" for c in flat(task_runs(task, profile, corpus, seed))]
+    rest = [*flat(published_runs(profile, corpus, seed)), *flat(plane_runs(profile, corpus, seed))]
+    return [*flat(bytes_runs(profile, corpus, seed)), *tasks, *rest]
 
 
 GRIDS: dict[str, Callable[[str], list[RunConfig]]] = {
     "accuracy": accuracy,
     # Its parts, for reference runs made one after the other.
-    "accuracy-tuning-bytes": lambda profile: _flat(tuning("bytes")),
-    "accuracy-tuning-words": lambda profile: _flat(tuning("words")),
-    "accuracy-bytes": lambda profile: _flat(bytes_runs(profile)),
-    "accuracy-words": lambda profile: _flat(task_runs("words", profile)),
-    "accuracy-tasks": lambda profile: [c for t in ("tags", "recall", "copy") for c in _flat(task_runs(t, profile))],
-    "accuracy-published": lambda profile: _flat(published_runs(profile)),
-    "accuracy-plane": lambda profile: _flat(plane_runs(profile)),
+    "accuracy-tuning-bytes": lambda profile: flat(tuning("bytes")),
+    "accuracy-tuning-words": lambda profile: flat(tuning("words")),
+    "accuracy-bytes": lambda profile: flat(bytes_runs(profile)),
+    "accuracy-words": lambda profile: flat(task_runs("words", profile)),
+    "accuracy-tasks": lambda profile: [c for t in ("tags", "recall", "copy") for c in flat(task_runs(t, profile))],
+    "accuracy-published": lambda profile: flat(published_runs(profile)),
+    "accuracy-plane": lambda profile: flat(plane_runs(profile)),
 }

@@ -106,12 +106,12 @@ def _stretched(start: Start, *, rate: Value | None = None, shape: Value | None =
     return StretchedExponentialField(start.heads, a, p, start.trainable, start.directional)
 
 
-def _filled(start: Start, size: int, buckets: str, max_distance: int = 128) -> Field:
-    table = TableField(start.heads, size, buckets, max_distance, 0.0, start.trainable, start.directional)
+def _filled(start: Start, size: int, buckets: str, max_distance: int = 128, gain: float = 1.0) -> Field:
+    table = TableField(start.heads, size, buckets, max_distance, 0.0, start.trainable, start.directional, gain)
     if not start.published:
         unit = matched.nearest_table(table, start.context)
         with torch.no_grad():
-            table.table.copy_(start.sides(-start.exponents(flat=0.0).unsqueeze(-1) * unit))
+            table.table.copy_(start.sides(-start.exponents(flat=0.0).unsqueeze(-1) * unit) / gain)
     return table
 
 
@@ -121,8 +121,8 @@ def _table(start: Start, *, size: int | None = None, max_distance: int = 128) ->
     return _filled(start, size, "t5", max_distance)
 
 
-def _distances(start: Start, *, size: int | None = None) -> Field:
-    return _filled(start, start.context if size is None else size, "every")
+def _distances(start: Start, *, size: int | None = None, gain: float = 1.0) -> Field:
+    return _filled(start, start.context if size is None else size, "every", gain=gain)
 
 
 def _mlp(start: Start, *, width: int = 32) -> Field:

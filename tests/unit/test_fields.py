@@ -171,3 +171,13 @@ def test_a_field_draws_itself(law):
 def test_the_base_class_is_no_law():
     with pytest.raises(NotImplementedError):
         Field(2).log_weight(torch.arange(3))
+
+
+def test_a_tables_gain_moves_it_faster_and_changes_nothing_else():
+    initial = torch.linspace(-3, 0, 8).expand(2, 8)
+    plain, quick = (TableField(2, 8, "every", initial=initial, gain=gain) for gain in (1.0, 10.0))
+    distance = torch.arange(12)
+    torch.testing.assert_close(plain.log_weight(distance), quick.log_weight(distance))
+    torch.testing.assert_close(quick.table, plain.table / 10)
+    with pytest.raises(ValueError, match="gain must be positive"):
+        TableField(2, gain=0.0)

@@ -33,7 +33,7 @@ def test_every_profiles_grid_builds_and_no_run_is_in_two_parts(profile):
 def test_tuning_and_verdicts_share_neither_seeds_nor_documents(profile):
     confirmatory, tuning = (
         grids.accuracy(profile),
-        [c for task in grids.TUNING for c in grids._flat(grids.tuning(task))],
+        [c for task in grids.TUNING for c in grids.flat(grids.tuning(task))],
     )
     assert {c.split for c in confirmatory} == {"test"} and {c.split for c in tuning} == {"valid"}
     assert max(c.train.seed for c in confirmatory) < 1000 <= min(c.train.seed for c in tuning)
