@@ -35,6 +35,13 @@ class Parameter:
 
 
 def _is_corpus(name: str) -> bool:
+    if name.startswith("shuffled:"):
+        from agf_core.sources import shuffled  # needs numpy, which nobody else here does
+
+        try:
+            return _is_corpus(shuffled.parse(name).text)
+        except ValueError:
+            return False
     return name in sources.NAMES or name.startswith("generated:") or Path(name).expanduser().is_file()
 
 
@@ -45,7 +52,8 @@ KNOWN: dict[str, Parameter] = {
     "corpus": Parameter(
         str,
         "the text that is read",
-        f"one of {', '.join(sources.NAMES)}, `generated:<law>:<option>=<value>`, or the path of a UTF-8 file",
+        f"one of {', '.join(sources.NAMES)}, `generated:<law>:<option>=<value>`, `shuffled:<what>:<text>` with what "
+        "one of words, sentences, order, or the path of a UTF-8 file",
         _is_corpus,
     ),
     "window": Parameter(int, "the largest distance that is looked at, in tokens", "5 to 200", lambda v: 5 <= v <= 200),

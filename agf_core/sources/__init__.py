@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .datasets import IGNORE, KINDS, SPLITS, Data, DataConfig, load_data, repeated_bigrams
+    from .datasets import IGNORE, KINDS, SPLITS, Data, DataConfig, best_loss, load_data, repeated_bigrams
     from .dependencies import DependencyDistances, dependency_distances
     from .generated import gap_law, generate
     from .load import NAMES, load_text, loaded
@@ -23,13 +23,13 @@ _HOME = {
     "gap_law": "generated", "read_table": "tables", "data_path": "tables", "table_notes": "tables",
     "dependency_distances": "dependencies", "DependencyDistances": "dependencies", "guess_tags": "tagging",
     "GuessedTags": "tagging", "IGNORE": "datasets", "KINDS": "datasets", "SPLITS": "datasets", "Data": "datasets",
-    "DataConfig": "datasets", "load_data": "datasets", "repeated_bigrams": "datasets",
+    "DataConfig": "datasets", "best_loss": "datasets", "load_data": "datasets", "repeated_bigrams": "datasets",
 }  # fmt: skip
 
 __all__ = [
     "IGNORE", "KINDS", "NAMES", "SPLITS", "Data", "DataConfig", "DependencyDistances", "GuessedTags", "Text",
-    "data_path", "dependency_distances", "gap_law", "generate", "guess_tags", "load_data", "load_text", "loaded",
-    "read_table", "repeated_bigrams", "table_notes",
+    "best_loss", "data_path", "dependency_distances", "gap_law", "generate", "guess_tags", "load_data", "load_text",
+    "loaded", "read_table", "repeated_bigrams", "table_notes",
 ]  # fmt: skip
 
 

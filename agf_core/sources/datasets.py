@@ -1,4 +1,4 @@
-"""Training data by one interface: texts as bytes, words or tags, split by document, and two synthetic tasks. (Ours.)
+"""Training data by one interface: texts as bytes, words or tags, split by document, and three synthetic tasks. (Ours.)
 
 1. *Split.* By document, 90/5/5 of the tokens, the same for bytes, words and tags (see `splits`). A split's stream is
    its documents in the order in which they were dealt.
@@ -14,6 +14,7 @@
 | tags | as in words | its universal tag | share of the commonest tag |
 | recall | a key or a value (see `synthetic`) | a query key's value | commonest of the values given: `recall_chance` |
 | copy | a symbol or the separator (see `synthetic`) | the next symbol, second half | 1 / symbols, the string unseen |
+| echo | a symbol (see `echo`) | the next symbol | 1 / symbols, the past unseen |
 
 Shares are those of the train split. For copy, counting the string's symbols and ticking off those already copied
 beats chance without knowing any place: 0.38 for 64 symbols of an alphabet of 4, less for longer strings.
@@ -29,17 +30,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from . import echo
 from .load import load_text
 from .splits import SPLITS, Spans, split_documents
 from .synthetic import IGNORE, Tokens, copy, recall, recall_chance
 from .text import Text
 
-KINDS = ("bytes", "words", "tags", "recall", "copy")
+KINDS = ("bytes", "words", "tags", "recall", "copy", "echo")
 UNIVERSAL_TAGS = (".", "ADJ", "ADP", "ADV", "CONJ", "DET", "NOUN", "NUM", "PRON", "PRT", "VERB", "X")  # sorted
 NOMINAL = {"train": 2**20, "valid": 2**16, "test": 2**16}  # tokens of a synthetic task, which has no end
 Stream = tuple[np.ndarray, np.ndarray]  # inputs (N,), targets (N,): small integers
 
-__all__ = ["IGNORE", "KINDS", "SPLITS", "UNIVERSAL_TAGS", "Data", "DataConfig", "load_data", "repeated_bigrams"]
+__all__ = [
+    "IGNORE", "KINDS", "SPLITS", "UNIVERSAL_TAGS", "Data", "DataConfig", "best_loss", "load_data", "repeated_bigrams",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -47,10 +51,12 @@ class DataConfig:
     """What to train on.
 
     kind        one of `KINDS`
-    corpus      a name or path for `load_text`; "" for recall and copy
+    corpus      a name or path for `load_text`; "" for recall and copy; for echo its law: "power:exponent=1.5",
+                "exponential:rate=0.1:max_gap=64:chance=0.8" (see `echo.Echo`)
     vocabulary  words, tags: how many types are symbols of their own, by their count in the train split
     pairs       recall: key-value pairs of a sequence
-    symbols     recall: number of keys, and of values (≥ pairs); copy: alphabet, small for position to decide
+    symbols     recall: number of keys, and of values (≥ pairs); copy: alphabet, small for position to decide;
+                echo: alphabet
 
     Raises ValueError for a value out of its range, with the choices.
     """
@@ -64,7 +70,9 @@ class DataConfig:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"unknown kind {self.kind!r}; expected one of {', '.join(KINDS)}")
-        if (self.corpus == "") != (self.kind in ("recall", "copy")):
+        if self.kind == "echo":
+            echo.parse(self.corpus)
+        elif (self.corpus == "") != (self.kind in ("recall", "copy")):
             wanted = "corpus=''" if self.corpus else "a corpus: a name or path for load_text"
             raise ValueError(f"kind {self.kind!r} takes {wanted}, got {self.corpus!r}")
         least = {"vocabulary": 1, "pairs": 1, "symbols": max(2, self.pairs if self.kind == "recall" else 0)}
@@ -100,14 +108,14 @@ class Data:
     _task: Callable[[np.random.Generator, int, int], tuple[Tokens, Tokens]] | None = field(default=None, repr=False)
 
     def size(self, split: str) -> int:
-        """Tokens of a split; for recall and copy, which never end, the nominal number in `NOMINAL`."""
+        """Tokens of a split; for recall, copy and echo, which never end, the nominal number in `NOMINAL`."""
         _check_split(split)
         return NOMINAL[split] if self._task else len(self._streams[split][0])
 
     def epochs(self, tokens: int, length: int) -> float:
         """How often `tokens` tokens of training, in windows of `length`, go through the train split.
 
-        0 for recall and copy: no sequence comes back by design.
+        0 for recall, copy and echo: no sequence comes back by design.
         """
         return 0.0 if self._task else tokens / (self._windows(length) * length)
 
@@ -133,8 +141,8 @@ class Data:
     def heldout(self, split: str, length: int, tokens: int) -> tuple[Tokens, Tokens]:
         """(inputs, targets), each int64 (n, length): at most `tokens` tokens of a split, but at least one window.
 
-        Consecutive windows from the start of the split's stream; for recall and copy, fixed draws of a generator
-        that training never uses. Raises ValueError for a split shorter than one window.
+        Consecutive windows from the start of the split's stream; for recall, copy and echo, fixed draws of a
+        generator that training never uses. Raises ValueError for a split shorter than one window.
         """
         _check_split(split)
         if length < 1:
@@ -171,7 +179,7 @@ def load_data(config: DataConfig) -> Data:
 
     Raises ValueError for a text too short to split, or without tags for kind "tags"; else as `load_text`.
     """
-    if config.kind in ("recall", "copy"):
+    if config.kind in ("recall", "copy", "echo"):
         return _synthetic(config)
     text = load_text(config.corpus)
     spans, note = split_documents(text)
@@ -182,6 +190,18 @@ def load_data(config: DataConfig) -> Data:
         config, len(symbols), len(names) or None, not names, float(chance), text.source, text.licence,
         "; ".join(filter(None, (text.note, note))), symbols, names, text.origin, streams,
     )  # fmt: skip
+
+
+def best_loss(config: DataConfig, length: int, tokens: int, split: str = "test") -> echo.BestLoss:
+    """Echo: nats per token that no model undercuts on `heldout(split, length, tokens)`, and what one head can reach.
+
+    Both know the law; see `echo.BestLoss`. Raises ValueError for another kind of data.
+    """
+    if config.kind != "echo":
+        raise ValueError(f"the best loss is known for kind 'echo', not for {config.kind!r}")
+    _check_split(split)
+    law, rng = echo.parse(config.corpus), _rng(0, 1 + SPLITS.index(split))
+    return law.best_loss(rng, max(1, tokens // length), length, symbols=config.symbols)
 
 
 def repeated_bigrams(tokens: npt.ArrayLike, targets: npt.ArrayLike | None = None) -> npt.NDArray[np.bool_]:
@@ -250,8 +270,9 @@ def _synthetic(config: DataConfig) -> Data:
         chance = recall_chance(config.pairs, config.symbols)
         task = partial(recall, pairs=config.pairs, symbols=config.symbols)
     else:
-        symbols, chance = [f"s{i}" for i in numbers] + ["|"], 1 / config.symbols
-        task = partial(copy, symbols=config.symbols)
+        symbols, chance = [f"s{i}" for i in numbers], 1 / config.symbols
+        task = partial(copy if config.kind == "copy" else echo.parse(config.corpus).task, symbols=config.symbols)
+        symbols += ["|"] if config.kind == "copy" else []
     return Data(config, len(symbols), None, True, chance, "", "", "", symbols, [], _task=task)
 
 

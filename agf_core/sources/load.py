@@ -1,4 +1,4 @@
-"""load_text: a corpus by name, a file by path, or the generated language by its specification."""
+"""load_text: a corpus by name, a file by path, the generated language by its specification, or any of them shuffled."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from .download import download
 from .generated import generate, parse_spec
 from .locate import locate
 from .plain import read_file
+from .shuffled import HOW, load_shuffled
 from .text import Text
 
 NAMES: tuple[str, ...] = (*CORPORA, "generated")
@@ -20,27 +21,34 @@ _loaded: list[dict[str, Any]] = []
 
 
 def load_text(name_or_path: str | Path) -> Text:
-    """A text by the name of a corpus (`NAMES`), a "generated…" specification, or the path of a UTF-8 file.
+    """A text by the name of a corpus (`NAMES`), a "generated…" or "shuffled…" specification, or a UTF-8 file's path.
 
     A corpus comes from the local cache, from NLTK's search path, from NLTK's own download (ten seconds; not when
     AGF_OFFLINE=1), or else the generated language stands in, and `text.note` and `text.origin` say so.
     Specifications: "generated", "generated:exponential:rate=0.3:seed=1"; options are those of `generate`.
+    "shuffled:words:brown", "shuffled:order:seed=1:generated:power" and so on: see `shuffled`.
 
     Raises ValueError for an unknown name (with the choices), a wrong specification or an unreadable file, and
     FileNotFoundError for a missing file.
     """
-    name = str(name_or_path)
-    if isinstance(name_or_path, str) and name.split(":", 1)[0] == "generated":
-        text = generate(**parse_spec(name))
-    elif isinstance(name_or_path, str) and name in CORPORA:
-        text = _corpus(name)
-    elif isinstance(name_or_path, Path) or _looks_like_path(name):
-        text = read_file(Path(name).expanduser())
-    else:
-        choices = f"one of {', '.join(NAMES)}, or the path of a UTF-8 file"
-        raise ValueError(f"unknown text {name!r}{_near(name)}; expected {choices}")
+    text = _read(name_or_path)
     remember(text.origin)
     return text
+
+
+def _read(name_or_path: str | Path) -> Text:
+    name = str(name_or_path)
+    kind = name.split(":", 1)[0] if isinstance(name_or_path, str) else ""
+    if kind == "generated":
+        return generate(**parse_spec(name))
+    if kind == "shuffled":
+        return load_shuffled(name, _read)
+    if isinstance(name_or_path, str) and name in CORPORA:
+        return _corpus(name)
+    if isinstance(name_or_path, Path) or _looks_like_path(name):
+        return read_file(Path(name).expanduser())
+    choices = f"one of {', '.join(NAMES)}, shuffled:<{'|'.join(HOW)}>:<text>, or the path of a UTF-8 file"
+    raise ValueError(f"unknown text {name!r}{_near(name)}; expected {choices}")
 
 
 def loaded() -> list[dict[str, Any]]:
