@@ -97,8 +97,8 @@ def _reader(reader: str, start: str) -> dict[str, Any]:
 
 
 def planted(profile: str, reader: str, seed: int = 0) -> dict[tuple[str, float, str], list[RunConfig]]:
-    """(law, exponent or rate, start) → free-field models that read a language with that law."""
-    tokens, seeds = SIZES[profile].planted[reader]
+    """(law, exponent or rate, start) → free-field models of a language with that law; few seeds from a steep start."""
+    tokens, count = SIZES[profile].planted[reader]
     laws = [("power", "exponent", v) for v in PLANTED] + [("exponential", "rate", v) for v in RATES]
     return {
         (law, value, start): [
@@ -107,12 +107,13 @@ def planted(profile: str, reader: str, seed: int = 0) -> dict[tuple[str, float, 
             for s in range(seed, seed + seeds)
         ]
         for law, name, value in laws
-        for start in FREE
+        for start, seeds in ((FREE[0], count), (FREE[1], -(-count // 4) if count > 1 else 0))
+        if seeds
     }  # fmt: skip
 
 
 def texts(profile: str, seed: int = 0) -> dict[tuple[str, str, str], list[RunConfig]]:
-    """(text, how it is broken, start) → one-layer field-only models of it."""
+    """(text, how it is broken, start) → one-layer field-only models of it; from a steep start only of whole texts."""
     tokens, seeds = SIZES[profile].texts
     return {
         (text, broken, start): [
@@ -121,9 +122,9 @@ def texts(profile: str, seed: int = 0) -> dict[tuple[str, str, str], list[RunCon
                       heldout=grids.SIZES[profile].heldout)
             for s in range(seed, seed + seeds)
         ]
-        for text in TEXTS
+        for text in (TEXTS[:2] if profile == "smoke" else TEXTS)
         for broken in BREAKS
-        for start in FREE
+        for start in (FREE if not broken else FREE[:1])
     }  # fmt: skip
 
 
