@@ -5,6 +5,7 @@ import itertools
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -12,14 +13,30 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agf_core.sources import IGNORE, SPLITS, Data, DataConfig, Text, generate, load_data, load_text, locate
+from agf_core.sources import (
+    IGNORE,
+    SPLITS,
+    Data,
+    DataConfig,
+    Text,
+    best_loss,
+    echo,
+    generate,
+    load_data,
+    load_text,
+    locate,
+)
 from agf_core.sources import datasets as module
 from agf_core.sources import repeated_bigrams as repeated
 from agf_core.sources.splits import split_documents
 from agf_core.sources.synthetic import copy, recall, recall_chance
 
 CORPUS = "generated:exponential:tokens=20000:documents=60"
-TASKS = [DataConfig("recall", "", pairs=4, symbols=8), DataConfig("copy", "", symbols=4)]
+TASKS = [
+    DataConfig("recall", "", pairs=4, symbols=8),
+    DataConfig("copy", "", symbols=4),
+    DataConfig("echo", "power:max_gap=8"),
+]
 ALL = [DataConfig(kind, CORPUS, vocabulary=200) for kind in ("bytes", "words", "tags")] + TASKS
 LENGTH = 20
 quick = settings(deadline=None, max_examples=40)
@@ -280,6 +297,12 @@ def test_wrong_requests_say_what_is_wrong(call, words):
         ({"kind": "recall"}, "kind 'recall' takes corpus='', got 'brown'"),
         ({"kind": "copy", "corpus": "brown"}, "takes corpus=''"),
         ({"corpus": ""}, "kind 'bytes' takes a corpus"),
+        ({"kind": "echo"}, "echo 'brown' starts with 'brown'; expected a law .power, exponential."),
+        ({"kind": "echo", "corpus": ""}, "expected a law"),
+        ({"kind": "echo", "corpus": "power:rate=1"}, "'rate=1' is none of exponent, max_gap, chance with =value"),
+        ({"kind": "echo", "corpus": "power:max_gap=a"}, "max_gap takes int, got 'a'"),
+        ({"kind": "echo", "corpus": "power:chance=1"}, "chance must lie in 0.0..0.95, got 1.0"),
+        ({"kind": "echo", "corpus": "power", "symbols": 1}, "symbols must be .* at least 2"),
         ({"vocabulary": 0}, "vocabulary must be a whole number of at least 1, got 0"),
         ({"vocabulary": "many"}, "got 'many'"),
         ({"kind": "recall", "corpus": "", "pairs": 9, "symbols": 8}, "symbols must be .* at least 9, got 8"),
@@ -373,6 +396,33 @@ def test_copy_data_and_short_sequences():
         data.batch(0, 1, 3, 0)
     with pytest.raises(ValueError, match="recall of 4 pairs takes a length of at least 10, got 9"):
         load_data(TASKS[0]).heldout("test", 9, 100)
+
+
+def test_echo_data_and_its_best_loss():
+    """Next-symbol data; a literal predictor scores on the held-out windows what `best_loss` says."""
+    config = DataConfig("echo", "exponential:rate=0.4:max_gap=5:chance=0.7", symbols=6)
+    data, law = load_data(config), echo.parse(config.corpus)
+    assert (data.vocab_size, data.chance, data.outputs, data.causal, data.symbols[5]) == (6, 1 / 6, None, True, "s5")
+    inputs, targets = data.heldout("valid", 30, 3000)
+    assert (inputs[:, 1:] == targets[:, :-1]).all()
+    loss = []
+    for row, after in zip(inputs, targets):
+        for t in range(30):
+            p = 0.3 / 6
+            for r, weight in enumerate(law.weights, start=1):
+                p += 0.7 * weight * (row[t + 1 - r] == after[t] if t + 1 >= r else 1 / 6)
+            loss.append(-np.log(p))
+    best = best_loss(config, 30, 3000, "valid")
+    assert best.window == pytest.approx(np.mean(loss), rel=1e-9) and best.past < best.window < np.log(6)
+    with pytest.raises(ValueError, match="known for kind 'echo', not for 'copy'"):
+        best_loss(TASKS[1], 30, 3000)
+    with pytest.raises(ValueError, match="unknown split 'dev'"):
+        best_loss(config, 30, 3000, "dev")
+
+
+def test_fields_of_the_configuration_are_those_that_stored_runs_are_named_by():
+    """A new field would give every run another id."""
+    assert list(asdict(DataConfig())) == ["kind", "corpus", "vocabulary", "pairs", "symbols"]
 
 
 # --- repeated bigrams
