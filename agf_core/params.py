@@ -57,6 +57,12 @@ KNOWN: dict[str, Parameter] = {
         _is_corpus,
     ),
     "window": Parameter(int, "the largest distance that is looked at, in tokens", "5 to 200", lambda v: 5 <= v <= 200),
+    "model_id": Parameter(
+        str,
+        "the pretrained model that is looked at",
+        "`minilm` (all-MiniLM-L6-v2, offline), a Hugging Face id as in `openai-community/gpt2`, or a folder",
+        lambda v: bool(v) and len(v.split()) == 1,
+    ),
     "profile": Parameter(str, "how much is computed", "one of " + ", ".join(PROFILES), lambda v: v in PROFILES),
     "seed": Parameter(int, "the seed of every random draw", "0 to 4294967295", lambda v: 0 <= v < 2**32),
 }
