@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from agf_core.analysis.observe import observe
 from agf_core.analysis.split import Split, SplitResult
 from agf_core.analysis.terms import Terms, four_terms
 from agf_core.model import Transformer
@@ -32,6 +31,7 @@ from agf_core.sources.tables import read_stored
 TYPES = 128  # symbols with a mass of their own
 GROUPS = 20  # consecutive stretches of the held-out documents, which intervals resample
 LEAST = 2048  # tokens
+RESAMPLES = 100
 STORED = "heads.json"
 
 
@@ -66,8 +66,8 @@ def measured(model: Transformer, config: RunConfig, tokens: int | None = None) -
     windows, groups = heldout(config, tokens or max(LEAST, config.heldout // 2))
     window = int(config.model["context"]) // 2
     split = Split(window, TYPES)
-    observe(model, windows, [split], groups=groups)
-    return Heads(split.result(), *four_terms(model, windows, window, groups=groups))
+    terms = four_terms(model, windows, window, beside=[split], groups=groups)
+    return Heads(split.result(RESAMPLES), *terms)
 
 
 def of(configs: Sequence[RunConfig], say: Callable[[str], object] | None = None) -> dict[str, Heads]:
