@@ -1,0 +1,289 @@
+"""The sentences of the chapter `power_vs_exp` on laws, written from the runs: none is typed, and none outlives a run
+that says otherwise (ours). Those on where the law comes from are in `copies_prose`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from agf_core.analysis import copies_prose, field_grids, law_scores, power_vs_exp
+from agf_core.analysis.accuracy_words import listed, shown, table
+from agf_core.analysis.clusters import clustered
+from agf_core.analysis.contrasts import mean
+from agf_core.analysis.power_figures import WINNERS
+from agf_core.analysis.power_pretrained import INPUTS, Observed
+from agf_core.analysis.power_vs_exp import FALSE, FREE, POWER, Page, Results, enough, evidence, powerless
+from agf_core.analysis.specification_figures import PUBLISHED
+from agf_core.claims import CLAIMS, MIN_N, SUPPORTED, TOO_SMALL
+from agf_core.figures import Estimate, Number
+from agf_core.sources import loaded
+
+EXPONENTIALS = "heads' exponentials"
+KIND = {"flat": "free field, flat start", "steep": "free field, steep start", "rotary": "rotary",
+        "nope": "no position"}  # fmt: skip
+
+
+def word(page: Page) -> str:
+    """The verdict that `claims.report` will print for this page."""
+    found = evidence(page)
+    if not found or found["profile"] == "smoke" or found["n"] < MIN_N or found["too_small"]:
+        return TOO_SMALL
+    return CLAIMS["A3"].criterion.verdict(found["effect"], found["ci"])[0]
+
+
+def no_evidence(page: Page) -> str:
+    """Why the criterion was not asked."""
+    return (
+        f"**A3: {TOO_SMALL}.** The criterion asks for heads of {listed(KIND[k] for k in KIND)}, and none is measured: "
+        f"{whose(page)}"
+    )
+
+
+def whose(page: Page) -> str:
+    """Which runs decide, in words."""
+    if page.reference is None:
+        return "No reference run of this chapter is stored in this copy of the library, so the runs here stand alone."
+    if page.same:
+        return "The runs here are the reference runs."
+    if not page.stored:
+        return "Reference runs are stored, but no measurement of their heads, so the heads of the run here stand alone."
+    return "The reference runs decide; the run here stands beside them."
+
+
+def numbers(page: Page) -> dict[str, Number]:
+    """What other pages may quote: recorded in every profile."""
+    heads = 0 if page.deciding.scores is None else len(page.deciding.scores.table)
+    there = page.reference.ids if page.reference else frozenset()
+    ways = len(page.model.curve)
+    return {"a3": word(page), "heads": heads, "runs": len(page.here.ids | there), "specifications": ways}
+
+
+def in_short(page: Page) -> str:
+    """The short answer: a template for `numbers`."""
+    points = ["Which law does attention follow? **A3: {a3}.** " + _a3(page.deciding), against(page.deciding)]
+    if why := powerless(page.worlds):
+        points[0] += f" The rule cannot decide, though: {why}."
+    points += [agreed(page.part("free"))]
+    points += [copies_prose.in_short(page), _range(page.model), whose(page)]
+    notes = dict.fromkeys(note for origin in loaded() if (note := origin.get("note")))
+    return "".join(f"*{note}.*\n\n" for note in notes) + "\n".join(f"- {point}" for point in points)
+
+
+def _a3(results: Results) -> str:
+    if (found := results.a3) is None:
+        return "No head is measured here."
+    return (
+        f"Of the eligible heads, a share of {shown(found['share'])} has far distances that the shifted power law "
+        f"predicts better than the exponential and the stretched exponential do; {shown(found['eligible'])} of all "
+        "heads are eligible."
+    )
+
+
+def moved(results: Results) -> str:
+    """Why a free table has a gain: how far Adam could carry an entry."""
+    config = field_grids.free(results.profile, FREE[0])[0]
+    steps = config.train.steps(int(config.model["context"]))
+    reach = sum(config.train.rate_at(step, steps) for step in range(steps))
+    text = (
+        f"Adam moves a number by at most about its rate a step: {reach:.1f} nat in these {steps:,} steps. With one "
+        "number a distance and nothing else, a flat field could not have come further; so log g is "
+        f"{field_grids.GAIN:g} times the number that is trained, and can."
+    )
+    if len(results.agreed):
+        spans = {s: np.ptp(results.agreed[s]) for s in FREE}
+        text += " From its nearest to its farthest values the mean field spans " + " and ".join(
+            f"{span:.1f} nat from the {s} start" for s, span in spans.items()
+        ) + f": {'further' if max(spans.values()) > reach else 'no further'} than that."  # fmt: skip
+    return text
+
+
+def agreed(results: Results) -> str:
+    """On how many distances both starts come to the same, and what follows for A3."""
+    found = results.agreed
+    if found.empty:
+        return "There are no runs from both starts, so nothing is known of what a free field comes to."
+    if not found["known"].any():
+        return (
+            "With so few models a start no interval is narrow enough to say whether a free field comes to the same "
+            "from a flat and from a steep start: **too small to tell**."
+        )
+    scored = found[found["r"] <= (len(found) + 1) // 2]
+    same, far = int(found["agrees"].sum()), found["difference"].abs().iloc[-1]
+    text = f"A free field comes to the same from a flat and from a steep start at {same} of {len(found)} distances"
+    ranges = _ranges(found.loc[found["agrees"], "r"].tolist())
+    text += f" ({ranges})" if ranges else ""
+    text += f"; at the farthest the starts are {far:.1f} nat apart. "
+    if enough(scored["agrees"].to_numpy()):
+        return text + f"A3 scores free heads on the {int(scored['agrees'].sum())} of them that lie in its range."
+    return text + (
+        "That is too few for A3, which fits on near distances and scores on far ones: **free fields have no say in "
+        "it**, what they look like far away is still where they started"
+    ) + "."  # fmt: skip
+
+
+def _ranges(r: list[int]) -> str:
+    """1–4, 7, 9–12."""
+    parts: list[list[int]] = []
+    for value in r:
+        if parts and value == parts[-1][1] + 1:
+            parts[-1][1] = value
+        else:
+            parts.append([value, value])
+    return ", ".join(f"{a}–{b}" if b > a else f"{a}" for a, b in parts)
+
+
+def kinds(results: Results) -> str:
+    """A row a kind of model: heads, eligible, the share of the power law, the winners, the exponent."""
+    rows = [["heads of", "models", "heads", "eligible", "power law wins [95 %]", "exponential", "stretched",
+             "undecided", "does not fall", "local exponent"]]  # fmt: skip
+    for scores, note in ((results.scores, ""), (results.shown, " (all distances, not counted)")):
+        counted = set() if results.scores is None else set(results.scores.table["kind"])
+        if scores is None or (note and set(scores.table["kind"]) <= counted):
+            continue
+        for row in power_vs_exp.by_kind(scores).itertuples():
+            shares = [f"{getattr(row, w):.0%}" for w in ("exponential", "stretched_exponential", "undecided", "none")]
+            rows.append([KIND[row.kind] + note, str(row.models), str(row.heads), f"{row.eligible:.0%}",
+                         shown(Estimate(row.share, row.low, row.high)), *shares,
+                         f"{row.exponent:.2f}" if np.isfinite(row.exponent) else "–"])  # fmt: skip
+    if len(rows) == 1:
+        return "No head is measured here."
+    return (
+        "Shares are of eligible heads; the exponent is the median local one, in the middle of the fitted half.\n\n"
+        f"{table(rows)}"
+    )
+
+
+def against(results: Results) -> str:
+    """How the exponential fares, head by head, whether or not a head counts for A3. Exploratory."""
+    tables = [x.table for x in (results.scores, results.shown) if x is not None]
+    every = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+    able = every[every["eligible"]].drop_duplicates(["kind", "model", "layer", "head"]) if len(every) else every
+    if not len(able):
+        return "There is no eligible head to say how well the laws are told apart."
+    over = np.log(able["error_exponential"] / able["error_shifted_power"])
+    worse = (over > 0).groupby([able["kind"], able["model"]]).agg(["sum", "size"])
+    share = clustered(worse["sum"].to_numpy(), worse["size"].to_numpy())
+    stretched = able["error_stretched_exponential"] / able["error_shifted_power"]
+    near = stretched.between(1 - law_scores.MARGIN, 1 / (1 - law_scores.MARGIN))
+    off = np.sqrt(able["error_shifted_power"].median())
+    return (
+        f"Of {len(able)} eligible heads, free fields on all distances included, {shown(share, '.0%')} are predicted "
+        f"worse by the exponential, whose held-out error is {np.exp(over.median()):.1f} times the shifted power law's "
+        f"(median). The stretched exponential, with a shape near 0 a power law by another name, comes within the "
+        f"margin of {law_scores.MARGIN:.0%} in {near.mean():.0%}. No law is close: the shifted power law misses far "
+        f"distances by {off:.1f} nat (root mean square, median head). Exploratory: no criterion was fixed for this."
+    )
+
+
+def operating(worlds: pd.DataFrame) -> str:
+    """False positives and power of A3's rule."""
+    share = worlds.set_index("world")[SUPPORTED]
+    false = {w: s for w, s in share.items() if w != "power"}
+    worst, most = max(false.items(), key=lambda item: item[1])
+    power = share["power"]
+    judged = (
+        "keeps both promises: at most 5 %, at least 80 %" if most <= FALSE and power >= POWER
+        else "says *supported* too easily, and so decides nothing here" if most > FALSE
+        else "has too little power with noise of this size, and so decides nothing here"
+    )  # fmt: skip
+    return (
+        f"**A3** is called *supported* in {power:.1%} of the worlds in which every head follows a shifted power law, "
+        f"and at most in {most:.1%} of any other world ({worst}). The rule {judged}."
+    )
+
+
+def model(observed: Observed, why: str = "") -> str:
+    """Who wins in the model that was trained elsewhere, and in its controls."""
+    rows = [["input", "heads", "eligible", "power law wins [95 %]", *(name for _, name in WINNERS.values())]]
+    for given in INPUTS:
+        scores = observed.scores[given]
+        found, able = law_scores.share(scores), scores.table[scores.table["eligible"]]
+        share = able["winner"].value_counts(normalize=True)
+        rows.append([given, str(len(scores.table)), f"{len(able)}", shown(found["share"]) if len(able) else "–",
+                     *(f"{share.get(w, 0):.0%}" for w in WINNERS)])  # fmt: skip
+    side = "which looks back only" if observed.causal else "which sees both sides; a head's two sides are averaged"
+    return (
+        (f"*{why}. A model trained here takes its place.*\n\n" if why else "")
+        + f"{observed.name} ({observed.source}), {side}. Distances up to {observed.window}; one model, so "
+        f"its intervals are wide: heads of one model are alike.\n\n{table(rows)}"
+    )
+
+
+def _range(observed: Observed) -> str:
+    found = observed.curve["exponent"].dropna()
+    if found.empty:
+        return "No way of measuring the exponent of a pretrained model gave a number."
+    low, middle, high = found.quantile([0.025, 0.5, 0.975])
+    inside = found.between(*PUBLISHED).mean()
+    whom = "a model trained here" if observed.trained_here else observed.name
+    return (
+        f"**One model, one exponent?** {len(found)} ways of measuring the exponent of {whom} give {middle:.2f}, from "
+        f"{low:.2f} to {high:.2f} (95 % of them); {inside:.0%} lie within the {PUBLISHED[0]:g} to {PUBLISHED[1]:g} "
+        "that is in print"
+    ) + "."  # fmt: skip
+
+
+def specifications(observed: Observed) -> str:
+    """The range of exponents, and which choice makes most of it."""
+    shares = observed.shares.sort_values("share", ascending=False)
+    said = "; ".join(f"{row.factor} {row.share:.0%}" for row in shares.itertuples())
+    return f"{_range(observed)} Shares of their variance: {said}."
+
+
+def pooled(observed: Observed) -> str:
+    """Whether pooling exponential heads explains a power law here."""
+    if (found := observed.pooled) is None:
+        return "Fewer than three eligible heads fall with distance, so there is nothing to pool."
+    power, gamma = found.error("fitted shifted power"), found.error("gamma mixture")
+    text = (
+        f"Of {len(found.heads)} eligible heads, {shown(found.exponential, '.0%')} are called exponential one by one, "
+        f"and {shown(found.power, '.0%')} a shifted power law. Held-out error of their pooled field: one exponential "
+        f"{found.error('single exponential'):.2g}, the heads' own exponentials {found.error(EXPONENTIALS):.2g}, a "
+        f"shifted power law fitted to the pool {power:.2g}"
+    )
+    if np.isfinite(gamma):
+        text += f", the Gamma distribution of the heads' rates, with nothing fitted, {gamma:.2g}"
+    return f"{text}. So: **{found.verdict}**."
+
+
+def words(page: Page) -> str:
+    """The exponent on bytes and on words, with intervals over models."""
+    found = page.part("exponents").exponents
+    said = []
+    for task, part in found.groupby("task", sort=False):
+        each = part.groupby(["start", "seed"])["exponent"].median()
+        e = mean(each)
+        said.append(f"on {task} {shown(e)} ({len(each)} models)")
+    if not said:
+        return "There are no runs with free fields."
+    text = f"Median exponent of a model's heads over the near distances, mean over models: {'; '.join(said)}."
+    few = min(part.groupby(["start", "seed"]).ngroups for _, part in found.groupby("task"))
+    return text + (f" Fewer than {MIN_N} models on one of them: **too small to tell**." if few < MIN_N else "")
+
+
+def meaning(page: Page) -> str:
+    """What the runs support, in a few points."""
+    points = [_a3(page.deciding)] if word(page) != TOO_SMALL else [
+        "No verdict yet on the law itself: these runs are too small for one."
+    ]
+    points += copies_prose.meaning(page)
+    return "\n".join(f"- {point}" for point in points)
+
+
+def beside(page: Page) -> str:
+    """How the run here compares with the reference runs."""
+    if page.reference is None or page.same:
+        return whose(page)
+    there, here = (r.a3 for r in (page.reference, page.here))
+    if there is None or here is None:
+        return whose(page)
+    both = f"reference runs {shown(there['share'])}, run here {shown(here['share'])}"
+    return f"Share of power laws among eligible heads: {both}."
+
+
+def diverged(results: Results) -> str:
+    """The runs that failed, or that none did."""
+    if not results.failed:
+        return "No run diverged."
+    return "Runs that diverged:\n\n" + "\n".join(f"- {line}" for line in results.failed)
