@@ -107,9 +107,9 @@ def languages(
 
     Columns: reader, law, planted (exponent, or rate), start, seed, exponent and by_squares, rate (1/token), heads (that
     carry), of; winner ("power" or "exponential": predicts the far half of the distances that the language uses better,
-    where both starts agree; "undecided"; "unknown" where they agree too rarely), loss and best (nat/symbol: its own, and
-    that of the predictor that knows the law and sees the window), reached (share of the way from guessing to the best),
-    id.
+    where both starts agree; "undecided"; "unknown" where they agree too rarely), loss and best (nat/symbol: its own,
+    and that of the predictor that knows the law and sees the window), reached (share of the way from guessing to the
+    best), id.
     """
     rows = []
     for reader in readers:

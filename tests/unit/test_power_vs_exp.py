@@ -279,7 +279,7 @@ def test_a_rule_without_power_decides_nothing(model):
 
 def test_how_the_exponential_fares_counts_every_eligible_head_once():
     found = results()
-    heads = {kind: 8 * 2 * 4 for kind in power_vs_exp.KINDS}  # 8 models of 2 layers of 4 heads
+    heads = dict.fromkeys(power_vs_exp.KINDS, 8 * 2 * 4)  # 8 models of 2 layers of 4 heads
     said = prose.against(found)
     assert f"Of {sum(heads.values())} eligible heads" in said and "Exploratory" in said
     assert "no eligible head" in prose.against(results(eligible=np.zeros((2, 4), bool)))
