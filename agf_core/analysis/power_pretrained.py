@@ -25,7 +25,7 @@ from agf_core.sources.datasets import load_data
 from agf_core.training import build_model
 
 INPUTS = ("text", "random tokens", "untrained")
-TOKENS = {"smoke": 8_192, "cpu": 32_768, "full": 200_000}  # that pass through the model, for each input
+TOKENS = {"smoke": 4_096, "cpu": 32_768, "full": 200_000}  # that pass through the model, for each input
 TYPES = 200  # commonest kinds of token that have a mass of their own
 GROUPS = 16  # of windows, where documents are not known: what intervals resample
 ROOM = 64  # queries a sequence, at least, that have their whole window

@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from agf_core.analysis import copies_prose, field_grids, law_scores, power_vs_exp
+from agf_core.analysis import copies_prose, field_copies, field_grids, law_scores, power_vs_exp
 from agf_core.analysis.accuracy_words import listed, shown, table
 from agf_core.analysis.clusters import clustered
 from agf_core.analysis.contrasts import mean
@@ -56,7 +56,11 @@ def numbers(page: Page) -> dict[str, Number]:
     heads = 0 if page.deciding.scores is None else len(page.deciding.scores.table)
     there = page.reference.ids if page.reference else frozenset()
     ways = len(page.model.curve)
-    return {"a3": word(page), "heads": heads, "runs": len(page.here.ids | there), "specifications": ways}
+    found: dict[str, Number] = {"a3": word(page), "heads": heads, "runs": len(page.here.ids | there)}
+    slope = field_copies.copied(page.part("languages").languages, "field only")
+    if slope is not None and np.isfinite(slope.low):
+        found["slope"] = slope
+    return {**found, "specifications": ways}
 
 
 def in_short(page: Page) -> str:
@@ -144,7 +148,7 @@ def kinds(results: Results) -> str:
         for row in power_vs_exp.by_kind(scores).itertuples():
             shares = [f"{getattr(row, w):.0%}" for w in ("exponential", "stretched_exponential", "undecided", "none")]
             rows.append([KIND[row.kind] + note, str(row.models), str(row.heads), f"{row.eligible:.0%}",
-                         shown(Estimate(row.share, row.low, row.high)), *shares,
+                         shown(Estimate(row.share, row.low, row.high)) if row.eligible else "–", *shares,
                          f"{row.exponent:.2f}" if np.isfinite(row.exponent) else "–"])  # fmt: skip
     if len(rows) == 1:
         return "No head is measured here."

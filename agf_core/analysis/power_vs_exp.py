@@ -137,7 +137,8 @@ def measure(
     names = [r["provenance"]["text"]["name"] for c in scored if (r := records.get(c.id)) and r["provenance"]["text"]]
     model, why = power_pretrained.measure(profile, corpus, window, model_id, seed)
     page = Page(here, reference, names[0] if names else corpus, model, why)
-    return replace(page, worlds=worlds(page.deciding, 400, seed, pool=30 if profile == "smoke" else 100))
+    trials, pool = (100, 30) if profile == "smoke" else (400, 100)
+    return replace(page, worlds=worlds(page.deciding, trials, seed, pool))
 
 
 def models(profile: str, corpus: str = grids.CORPUS, seed: int = 0) -> dict[str, list[RunConfig]]:

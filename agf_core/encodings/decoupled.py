@@ -66,7 +66,10 @@ class Start:
         """The k of the target -k log(1 + r), (H,) float64."""
         if self.start == "flat":
             return torch.full((self.heads,), flat, dtype=torch.float64)
-        return torch.linspace(0.25, 2.0, self.heads, dtype=torch.float64) * (2 if self.start == "steep" else 1)
+        spread = torch.linspace(0.25, 2.0, self.heads, dtype=torch.float64)
+        if self.start == "steep" and self.heads == 1:
+            spread += 0.875  # the middle of the range: its lower end, doubled, would hardly be steep
+        return spread * (2 if self.start == "steep" else 1)
 
     def uniform(self, high: float) -> Tensor:
         """KERPLE's draws, uniform in (0, high) and at least its 0.01, kept as far from the other end."""
