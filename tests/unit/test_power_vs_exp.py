@@ -236,7 +236,7 @@ def test_every_sentence_and_picture_of_a_full_page(whole, model):
     for sentence in said:
         assert sentence and "nan" not in sentence.lower().replace("finance", ""), sentence
     assert "copies the language" in prose.in_short(page)
-    assert set(prose.numbers(page)) == {"a3", "heads", "runs", "specifications"}
+    assert set(prose.numbers(page)) == {"a3", "heads", "runs", "slope", "specifications"}
     prose.in_short(page).format(**prose.numbers(page))
 
 
