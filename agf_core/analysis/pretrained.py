@@ -93,7 +93,8 @@ def tokens(
 
     At most `count` windows, spread evenly over the text; of a text with far more, evenly chosen documents. Each has
     the model's special tokens around it, which are not kept. Groups are runs of whole documents, about equal in
-    windows, at most `groups`; of a text of fewer than 4 documents, runs of windows. The text is its words joined by spaces. ValueError where no document fills a window.
+    windows, at most `groups`; of a text of fewer than 4 documents, runs of windows. The text is its words joined by
+    spaces. ValueError where no document fills a window.
     """
     before, after = _around(pretrained.tokenizer)
     inner = length - len(before) - len(after)
