@@ -21,6 +21,7 @@ from agf_core.analysis.power_figures import STARTS
 from agf_core.figures import COLOURS, WIDTH
 
 READERS = {"field only": ("data", "o", -1), "full": ("fourth", "D", 1)}  # colour, marker, side of the planted value
+BAND = 3  # models from which on an interval is drawn: of two it is as wide as the picture
 BROKEN = {"": "whole", "shuffled:order:": "sentences shuffled", "shuffled:sentences:": "words shuffled in sentences",
           "shuffled:words:": "words shuffled in 16"}  # fmt: skip
 BREAK_TONES = dict(zip(BROKEN, ("data", "fourth", "chance", "limit")))
@@ -88,6 +89,7 @@ def small_multiples(texts: Texts) -> Drawn:
     ways = [b for b in BROKEN if (table["broken"] == b).any()]
     fig, axes = subplots(len(names), len(ways), figsize=(WIDTH, 0.8 + 1.25 * len(names)), sharex=True, sharey=True,
                          squeeze=False, layout="constrained")  # fmt: skip
+    models = texts.texts.set_index(["text", "broken"])["models"]
     for line, text in zip(axes, names):
         for ax, broken in zip(line, ways):
             part = table[(table["text"] == text) & (table["broken"] == broken)]
@@ -95,14 +97,15 @@ def small_multiples(texts: Texts) -> Drawn:
             level = level if len(level) else part.loc[part["told"], ["learned", "predicted"]]
             shift = (level["learned"] - level["predicted"]).mean()  # a field is known up to a factor
             ax.plot(part["r"], part["learned"], color=COLOURS["fourth"], lw=1.2)
-            ax.fill_between(part["r"], part["low"], part["high"], color=COLOURS["fourth"], alpha=0.3, lw=0)
+            if (models.get((text, broken), 0)) >= BAND:
+                ax.fill_between(part["r"], part["low"], part["high"], color=COLOURS["fourth"], alpha=0.3, lw=0)
             told = part[part["told"]]
             ax.plot(told["r"], told["predicted"] + shift, ".", ms=3, color=COLOURS["data"])
             ax.set_xscale("log")
             ax.xaxis.set_major_locator(FixedLocator([1, 4, 16, 64]))
             ax.xaxis.set_minor_locator(NullLocator())
             ax.xaxis.set_major_formatter("{x:g}")
-    low, high = table["learned"].min(), table["learned"].max()  # with two models a band can be a picture high
+    low, high = table["learned"].min(), table["learned"].max()
     axes[0][0].set_ylim(low - 0.3 * (high - low), high + 0.3 * (high - low))
     for ax, broken in zip(axes[0], ways):
         ax.set_title(BROKEN[broken].replace(" in ", "\nin "), fontsize=8)
