@@ -174,10 +174,10 @@ def against(results: Results) -> str:
     return (
         f"Of {len(able)} eligible heads, free fields on all distances included, {shown(share, '.0%')} are predicted "
         f"worse by the exponential, by more than the margin; its held-out error is {np.exp(over.median()):.1f} times "
-        f"the shifted power law's (median). The stretched exponential, with a shape near 0 a power law by another name, "
-        f"comes within the margin of {law_scores.MARGIN:.0%} in {near.mean():.0%}. No law is close: the shifted power "
-        f"law misses far distances by {off:.1f} nat (root mean square, median head). Exploratory: no criterion was "
-        "fixed for this."
+        f"the shifted power law's (median). The stretched exponential, a power law by another name where its shape is "
+        f"near 0, comes within the margin of {law_scores.MARGIN:.0%} in {near.mean():.0%}. No law is close: the "
+        f"shifted power law misses far distances by {off:.1f} nat (root mean square, median head). Exploratory: no "
+        "criterion was fixed for this."
     )
 
 
