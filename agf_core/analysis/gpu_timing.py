@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -16,7 +20,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from agf_core.attention import attend
-from agf_core.fields import Field, PowerField
+from agf_core.fields import Field, PowerField, TableField
 
 Call = Callable[[], Any]
 TARGET_MS = 20.0  # of repetitions in one measurement
@@ -117,6 +121,12 @@ def power(heads: int, device: str, trained: bool) -> PowerField:
     return PowerField(heads, scale=4.0, trainable=trained, trainable_scale=trained).to(device)
 
 
+def table(heads: int, device: str, trained: bool) -> TableField:
+    """A field of free knots, whose gradient is a number for every distance."""
+    field = TableField(heads, 64, max_distance=8192)
+    return field.to(device).requires_grad_(trained)
+
+
 def peak_bytes(call: Call) -> int:
     """Largest memory held during `call` beyond what was held before; 0 on a CPU, where nobody counts."""
     if not torch.cuda.is_available():
@@ -128,3 +138,24 @@ def peak_bytes(call: Call) -> int:
     call()
     torch.cuda.synchronize()
     return torch.cuda.max_memory_allocated() - before
+
+
+def in_parts(command: list[str], parts: int, limit: float) -> str:
+    """Run a module's command in parallel, one part each; the last line of each, or all of one that failed.
+
+    What runs for more than `limit` seconds is ended, and says so.
+    """
+    running, until = [], time.monotonic() + limit
+    for i in range(parts):
+        whole = [sys.executable, "-m", *command, "--part", f"{i}/{parts}"]
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        running.append(subprocess.Popen(whole, **pipes, start_new_session=True))
+    said = []
+    for process in running:
+        try:
+            text = process.communicate(timeout=max(0.1, until - time.monotonic()))[0].strip()
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # with the compilers that it started, which hold the pipe open
+            text = process.communicate()[0].strip() + f"\nended after {limit:.0f} s"
+        said.append(text if process.returncode else "".join(text.splitlines()[-1:]))
+    return "\n".join(line for line in said if line)

@@ -37,8 +37,24 @@ def in_words(run: dict[str, Any] | None) -> str:
     return (
         f"On {run['provenance']['device']} (torch {run['torch']}, Triton {run['triton']}, code "
         f"{run['provenance']['commit']}): {met.sum()} of {len(rows)} measurements meet their target; targets missed "
-        f"somewhere: {missed}."
+        f"somewhere: {missed}.{_without_limit(run)}"
     )
+
+
+def _without_limit(run: dict[str, Any]) -> str:
+    """What was measured beside the targets, at 8,192 tokens, where all of it was measured first."""
+    notes = pd.DataFrame(run.get("notes", []), columns=["what", "value", "dim", "length", "heads", "groups"])
+    notes = notes[(notes["heads"] == notes["groups"]) & (notes["length"] == 8192)]
+    said = ""
+    for what, words in (
+        ("forward, logit, of the product's FLOP/s", "Of the rate of one large matrix product, a forward pass reaches"),
+        ("backward, logit, of the product's FLOP/s", "a backward pass that trains the field,"),
+        ("backward, free table, trained / frozen", "Training a free table costs, over a frozen field,"),
+    ):
+        values = [f"{n.value:.2f} (head size {n.dim})" for n in notes[notes["what"] == what].itertuples()]
+        if values:
+            said += f"{',' if words[0] == 'a' else '.' if said else ''} {words} {' and '.join(values)}"
+    return f"{said}." if said else ""
 
 
 def limit_seconds(row: dict[str, Any], flops: float) -> float:
@@ -58,7 +74,7 @@ def draw(run: dict[str, Any]) -> tuple[Figure, pd.DataFrame]:
     top, *below = fig.subplot_mosaic([["targets"] * 2, ["forward", "backward"]], height_ratios=[1.3, 1]).values()
     for dim, colour in ((64, "third"), (128, "power")):
         part = rows[rows.get("dim", pd.Series(dim, index=rows.index)).fillna(dim) == dim]
-        top.plot(part["relative"], [names.index(t) for t in part["target"]], "o", ms=4, alpha=0.6,
+        top.plot(part["relative"].clip(lower=0), [names.index(t) for t in part["target"]], "o", ms=4, alpha=0.6,
                  color=COLOURS[colour], label=f"head size {dim}")  # fmt: skip
     top.axvline(1, color=COLOURS["limit"], label="the target")
     top.set(yticks=range(len(names)), yticklabels=names, xlabel="measured / target; left of the line is met")
@@ -78,6 +94,7 @@ def draw(run: dict[str, Any]) -> tuple[Figure, pd.DataFrame]:
         limit = [1e3 * limit_seconds(row, run["ceilings"]["flops"]) for row in bound.to_dict("records")]
         ax.plot(bound["length"], limit, color=COLOURS["limit"], label="limit")
         ax.set(xscale="log", yscale="log", xlabel="length N (tokens)", title=passes)
+        ax.tick_params(axis="x", which="minor", labelbottom=False)
     below[0].set_ylabel("milliseconds")
     below[0].legend(fontsize=8)
     columns = ["target", "what", "value", "limit", "relative"]

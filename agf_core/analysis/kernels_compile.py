@@ -51,8 +51,9 @@ class Resources:
 
 def variants(target: int, dim: int, dtype: str, placement: str = "logit", masked: bool = False) -> Iterator[Any]:
     """(name, kernel, tile, compile-time arguments) of every kernel for that device, head size and dtype."""
-    used = tiles(divmod(target, 10), dim, DTYPES[dtype])
+    used = tiles(divmod(target, 10), dim, DTYPES[dtype], placement == "weight")
     shared = {"DIM": dim, "FIELD": placement, "CAUSAL": True, "MASKED": masked, "PAD": PAD, "PRECISION": used.precision}
+    shared["DIRECT"] = used.direct
     yield "forward", forward_kernel, used.forward, shared
     for count in (0, 1, 2) if placement != "none" else (0,):
         yield f"dq, {count} parameters", dq_kernel, used.dq, shared | {"PARAMS": count}
@@ -92,7 +93,8 @@ def resources(kernel: Any, tile: Tile, given: dict[str, Any], target: int, dtype
         if name not in _UNEVEN and name not in (kernel.do_not_specialize or ()):
             divisible[(i,)] = [["tt.divisibility", 16]]
     source = ASTSource(kernel, signature, constants, divisible)
-    options = {"num_warps": tile.warps, "num_stages": tile.stages, "enable_fp_fusion": True}
+    options: dict[str, Any] = {"num_warps": tile.warps, "num_stages": tile.stages, "enable_fp_fusion": True}
+    options |= {"maxnreg": tile.registers}
     compiled = triton.compile(source, target=GPUTarget("cuda", target, 32), options=options)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "kernel.cubin")

@@ -14,24 +14,22 @@ cores: correct, slow. float32 is correct, not fast.
 | `triton_op`, `triton_tiles` | PyTorch operators; tile shapes |
 
 What a score costs (a query, a key that it sees, a head), against the limit. Products, exp2 and bytes are [derived];
-instructions are those of the main loop [Triton 3.7.1, sm_90, bf16, placement logit; in brackets without a field]; the
-field adds 4 bytes from L1 in 16-byte copies. Nothing here has been measured on a GPU yet.
+instructions are those of the main loop [Triton 3.6, sm_90, bf16, placement logit; in brackets without a field]. The
+field adds half a load of 8 bytes from L1 in which neighbouring threads meet.
 
 | | products, FLOP | exp2 | L2, bytes | instructions d 64 | d 128 |
 |---|---|---|---|---|---|
-| forward | 4d | 1 | d/32 | 10.9 (8.3) | 11.1 (8.4) |
-| dq, frozen field | 6d | 1 | d/32 | 10.4 (7.6) | 13.3 (9.1) |
-| dq, k trained | 6d | 1 | d/32 | 12.0 | 14.0 |
-| dq, k and r0 trained | 6d | 1 | d/32 | 15.8 | 19.7 |
-| dk and dv | 8d | 1 | d/32 | 12.5 (10.0) | 19.2 (16.2) |
-| free table, in addition | 4d | 1 | d/16 | 13.7 | 17.8 |
+| forward | 4d | 1 | d/16 | 11.6 (9.2) | 13.5 (11.5) |
+| dq, frozen field | 6d | 1 | d/16 | 10.1 (7.6) | 12.0 (8.9) |
+| dq, k trained | 6d | 1 | d/16 | 11.0 | 13.2 |
+| dq, k and r0 trained | 6d | 1 | d/16 | 12.8 | 15.2 |
+| dk and dv | 8d | 1 | d/16 | 13.2 (11.4) | 20.7 (16.4) |
+| free table, in addition | 4d | 1 | d/16 | 14.3 | 17.7 |
 
 A Hopper multiprocessor makes 4,096 FLOP, 16 exp2 and 128 instructions of one thread per clock [datasheet], so that a
-forward score takes at least 0.063 clocks of products at d = 64 and 0.125 at 128, 0.063 of exp2, and 0.085 or 0.087 of
-issue slots (0.065 or 0.066 without the field). Field on / off is therefore predicted between 1.00 (all overlaps) and
-1.11 (nothing does) at d = 128, between 1.16 and 1.31 at d = 64; the backward pass with k and r0 trained against a
-frozen field between 1.00 and 1.07 at d = 128, between 1.11 and 1.14 at d = 64. The whole backward pass makes 7 products
-where 5 would do if dq were summed by atomics.
+forward score takes at least 0.063 clocks of products at d = 64 and 0.125 at 128, 0.063 of exp2, and 0.09 or 0.11 of
+issue slots (0.07 or 0.09 without the field). The whole backward pass makes 7 products where 5 would do if dq were
+summed by atomics.
 
 Decoding reads 4d bytes per key and key head in half precision, and for a power or exponential law nothing else: its
 limit is the memory's bandwidth.

@@ -12,7 +12,7 @@ Every output has one writer, which sums in a fixed order: no atomics, the same b
 import triton
 import triton.language as tl
 
-from agf_core.attention.triton_forward import aligned, hide
+from agf_core.attention.triton_forward import field, hide
 
 
 @triton.jit(do_not_specialize=["rows"])
@@ -45,9 +45,10 @@ def probabilities(
 
 @triton.jit
 def _walk_keys(
-    dq, sum1, sum2, q, grad, lse, delta, row, k_ptr, v_ptr, t_at, d1_at, d2_at, keep_ptr, scale2, lo, hi, offset, keys,
-    k_n, v_n, DIM: tl.constexpr, COLS: tl.constexpr, FIELD: tl.constexpr, PARAMS: tl.constexpr, CAUSAL: tl.constexpr,
-    EDGE: tl.constexpr, MASKED: tl.constexpr, PRECISION: tl.constexpr,
+    dq, sum1, sum2, q, grad, lse, delta, row, k_ptr, v_ptr, t_ptr, d1_ptr, d2_ptr, keep_ptr, scale2, lo, hi, offset,
+    keys, k_n, v_n, DIM: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr, FIELD: tl.constexpr,
+    PARAMS: tl.constexpr, CAUSAL: tl.constexpr, EDGE: tl.constexpr, MASKED: tl.constexpr,
+    PRECISION: tl.constexpr, DIRECT: tl.constexpr,
 ):  # fmt: skip
     step = tl.arange(0, COLS)
     dim = tl.arange(0, DIM)
@@ -63,7 +64,7 @@ def _walk_keys(
             v_t = tl.load(v_at)
         f = lse
         if FIELD != "none":
-            f = tl.load(t_at + start, cache_modifier=".ca")  # (ROWS, COLS)
+            f = field(t_ptr + 2 * start, ROWS, COLS, DIRECT)  # (ROWS, COLS)
         p = probabilities(
             q, k_t, f, lse[:, None], row[:, None], col[None, :], keep_ptr, scale2, offset, keys,
             FIELD, CAUSAL, EDGE, MASKED, PRECISION,
@@ -73,18 +74,15 @@ def _walk_keys(
             dp *= f
         ds = p * (dp - delta[:, None])
         change = p * dp if FIELD == "weight" else ds
-        fetched = ds
         if PARAMS > 0:
             d1 = f
             if FIELD == "weight":
-                d1 = tl.load(d1_at + start, cache_modifier=".ca")
-                fetched += 0.0 * d1  # only loads that lead to a product are made ahead of time
+                d1 = field(d1_ptr + 2 * start, ROWS, COLS, DIRECT)
             sum1 += tl.sum(change * d1, 1)
         if PARAMS > 1:
-            d2 = tl.load(d2_at + start, cache_modifier=".ca")
-            fetched += 0.0 * d2
+            d2 = field(d2_ptr + 2 * start, ROWS, COLS, DIRECT)
             sum2 += tl.sum(change * d2, 1)
-        dq = tl.dot(fetched.to(k_t.dtype), tl.trans(k_t), dq, input_precision=PRECISION)
+        dq = tl.dot(ds.to(k_t.dtype), tl.trans(k_t), dq, input_precision=PRECISION)
         k_at += COLS * k_n
         v_at += COLS * v_n
     return dq, sum1, sum2
@@ -93,9 +91,10 @@ def _walk_keys(
 @triton.jit(do_not_specialize=["queries", "keys", "keep_b"])
 def dq_kernel(
     q_ptr, k_ptr, v_ptr, table_ptr, d1_ptr, d2_ptr, keep_ptr, grad_ptr, lse_ptr, delta_ptr, dq_ptr, sums_ptr,
-    q_b, q_h, q_n, k_b, k_h, k_n, v_b, v_h, v_n, grad_b, grad_h, grad_n, table_h, copy_n, keep_b, heads, repeat,
+    q_b, q_h, q_n, k_b, k_h, k_n, v_b, v_h, v_n, grad_b, grad_h, grad_n, table_h, keep_b, heads, repeat,
     queries, keys, scale, DIM: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr, FIELD: tl.constexpr,
     PARAMS: tl.constexpr, CAUSAL: tl.constexpr, MASKED: tl.constexpr, PRECISION: tl.constexpr, PAD: tl.constexpr,
+    DIRECT: tl.constexpr,
 ):  # fmt: skip
     """dq (B, H, N, DIM), and sums (B, H, tiles, PARAMS): of the change of log g times what a parameter changes it by.
 
@@ -112,16 +111,14 @@ def dq_kernel(
     inside = row < queries
     k_ptr += b * k_b + (h // repeat).to(tl.int64) * k_h
     v_ptr += b * v_b + (h // repeat).to(tl.int64) * v_h
-    t_at = table_ptr
-    d1_at = d1_ptr
-    d2_at = d2_ptr
+    first = h.to(tl.int64) * table_h + 2 * (PAD + queries - 1 - tile * ROWS)
+    t_ptr = table_ptr
     if FIELD != "none":
-        entry = aligned(PAD + queries - 1 - row, copy_n)[:, None] + tl.arange(0, COLS)[None, :]
-        t_at = table_ptr + h.to(tl.int64) * table_h + entry
-        if PARAMS > 0 and FIELD == "weight":
-            d1_at = d1_ptr + h.to(tl.int64) * table_h + entry
-        if PARAMS > 1:
-            d2_at = d2_ptr + h.to(tl.int64) * table_h + entry
+        t_ptr = table_ptr + first
+    if PARAMS > 0 and FIELD == "weight":
+        d1_ptr += first
+    if PARAMS > 1:
+        d2_ptr += first
     if MASKED:
         keep_ptr += b * keep_b
     q_at = q_ptr + b * q_b + h.to(tl.int64) * q_h + row.to(tl.int64)[:, None] * q_n + dim[None, :]
@@ -142,11 +139,11 @@ def dq_kernel(
     sum1 = tl.zeros((ROWS,), tl.float32)
     sum2 = tl.zeros((ROWS,), tl.float32)
     scale2 = scale * 1.4426950408889634
-    for edge in tl.static_range(2):
+    for part in tl.static_range(2):
         dq, sum1, sum2 = _walk_keys(
-            dq, sum1, sum2, q, grad, lse, delta, row, k_ptr, v_ptr, t_at, d1_at, d2_at, keep_ptr, scale2,
-            even if edge else 0, end if edge else even, offset, keys, k_n, v_n,
-            DIM, COLS, FIELD, PARAMS, CAUSAL, edge == 1, MASKED, PRECISION,
+            dq, sum1, sum2, q, grad, lse, delta, row, k_ptr, v_ptr, t_ptr, d1_ptr, d2_ptr, keep_ptr, scale2,
+            0 if part == 0 else even, even if part == 0 else end, offset, keys, k_n, v_n,
+            DIM, ROWS, COLS, FIELD, PARAMS, CAUSAL, part == 1, MASKED, PRECISION, DIRECT,
         )  # fmt: skip
     tl.store(dq_ptr + at[:, None] * DIM + dim[None, :], (dq * scale).to(dq_ptr.dtype.element_ty), mask=inside[:, None])
     if PARAMS > 0:
@@ -159,18 +156,14 @@ def dq_kernel(
 @triton.jit
 def _walk_queries(
     dk, dv, k, v, col, q_ptr, grad_ptr, lse_ptr, delta_ptr, t_ptr, keep_ptr, scale2, lo, hi, queries, offset, keys,
-    copy_n, q_n, grad_n, DIM: tl.constexpr, ROWS: tl.constexpr, FIELD: tl.constexpr, CAUSAL: tl.constexpr,
-    EDGE: tl.constexpr, MASKED: tl.constexpr, PRECISION: tl.constexpr, PAD: tl.constexpr,
+    q_n, grad_n, DIM: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr, FIELD: tl.constexpr, CAUSAL: tl.constexpr,
+    EDGE: tl.constexpr, MASKED: tl.constexpr, PRECISION: tl.constexpr, DIRECT: tl.constexpr,
 ):  # fmt: skip
     """Scores lie transposed here, (COLS, ROWS): P^T and dS^T are then the left operands of dv and dk as they are."""
     step = tl.arange(0, ROWS)
     dim = tl.arange(0, DIM)
     q_at = q_ptr + (lo + step).to(tl.int64)[:, None] * q_n + dim[None, :]  # (ROWS, DIM)
     grad_at = grad_ptr + (lo + step).to(tl.int64)[:, None] * grad_n + dim[None, :]  # (ROWS, DIM)
-    t_at = t_ptr
-    if FIELD != "none":  # the table in rising order of distance: entry n - j + (M - N, or M - 1 with a future)
-        entry = PAD + (offset if CAUSAL else keys - 1) - col + lo
-        t_at = t_ptr + aligned(entry, copy_n)[:, None] + step[None, :]  # (COLS, ROWS)
     for start in tl.range(lo, hi, ROWS):
         row = start + step
         if EDGE:
@@ -186,7 +179,7 @@ def _walk_queries(
             delta = tl.load(delta_ptr + row)[None, :]
         f = lse
         if FIELD != "none":
-            f = tl.load(t_at + (start - lo), cache_modifier=".ca")
+            f = field(t_ptr + 2 * start, COLS, ROWS, DIRECT)
         p = probabilities(
             k, tl.trans(q), f, lse, row[None, :], col[:, None], keep_ptr, scale2, offset, keys,
             FIELD, CAUSAL, EDGE, MASKED, PRECISION,
@@ -208,9 +201,10 @@ def _walk_queries(
 @triton.jit(do_not_specialize=["queries", "keys", "keep_b"])
 def dkdv_kernel(
     q_ptr, k_ptr, v_ptr, table_ptr, keep_ptr, grad_ptr, lse_ptr, delta_ptr, dk_ptr, dv_ptr,
-    q_b, q_h, q_n, k_b, k_h, k_n, v_b, v_h, v_n, grad_b, grad_h, grad_n, table_h, copy_n, keep_b, groups, repeat,
+    q_b, q_h, q_n, k_b, k_h, k_n, v_b, v_h, v_n, grad_b, grad_h, grad_n, table_h, keep_b, groups, repeat,
     queries, keys, scale, DIM: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr, FIELD: tl.constexpr,
     CAUSAL: tl.constexpr, MASKED: tl.constexpr, PRECISION: tl.constexpr, PAD: tl.constexpr,
+    DIRECT: tl.constexpr,
 ):  # fmt: skip
     """dk, dv (B, G, M, DIM): a program owns COLS keys and walks every query of every head that reads them."""
     tiles = tl.cdiv(keys, COLS)
@@ -246,14 +240,16 @@ def dkdv_kernel(
         row_ptr = (b * groups * repeat + h) * queries
         t_ptr = table_ptr
         if FIELD != "none":
-            t_ptr = table_ptr + h * table_h
+            # In rising order of distance: entry n - j + (M - N, or M - 1 with a future) belongs to query n and key j.
+            t_ptr = table_ptr + h * table_h + 2 * (PAD + (offset if CAUSAL else keys - 1) - tile * COLS)
         for part in tl.static_range(0 if CAUSAL else 1, 3):
             dk, dv = _walk_queries(
                 dk, dv, k, v, col, q_ptr + b * q_b + h * q_h, grad_ptr + b * grad_b + h * grad_h, lse_ptr + row_ptr,
                 delta_ptr + row_ptr, t_ptr, keep_ptr, scale2,
                 begin if part == 0 else (even if part == 1 else full),
                 even if part == 0 else (full if part == 1 else queries),
-                queries, offset, keys, copy_n, q_n, grad_n, DIM, ROWS, FIELD, CAUSAL, part != 1, MASKED, PRECISION, PAD,
+                queries, offset, keys, q_n, grad_n, DIM, ROWS, COLS, FIELD, CAUSAL, part != 1, MASKED, PRECISION,
+                DIRECT,
             )  # fmt: skip
     at = (bg.to(tl.int64) * keys + col)[:, None] * DIM + dim[None, :]
     tl.store(dk_ptr + at, (dk * scale).to(dk_ptr.dtype.element_ty), mask=inside)

@@ -20,13 +20,14 @@ def _log2_field(
     base_ptr, slope_ptr, bend_ptr, base_h, head, distance, entry, inside, LAW: tl.constexpr
 ):  # fmt: skip
     """log2 g, (ROWS, COLS). A program's rows belong to several heads."""
-    if LAW == "table":
-        return tl.load(base_ptr + head[:, None] * base_h + entry, mask=inside, other=0.0) * 1.4426950408889634
-    slope = tl.load(slope_ptr + head)[:, None]
     r = tl.abs(distance).to(tl.float32)
-    if LAW == "power":
-        return slope * tl.math.log2(1.0 + r / tl.load(bend_ptr + head)[:, None])
-    return slope * r * 1.4426950408889634
+    if LAW == "table":  # no `return` here: Triton would compile what follows it, too
+        f = tl.load(base_ptr + head[:, None] * base_h + entry, mask=inside, other=0.0) * 1.4426950408889634
+    elif LAW == "power":
+        f = tl.load(slope_ptr + head)[:, None] * tl.math.log2(1.0 + r / tl.load(bend_ptr + head)[:, None])
+    else:
+        f = tl.load(slope_ptr + head)[:, None] * r * 1.4426950408889634
+    return f
 
 
 @triton.jit(do_not_specialize=["queries", "keys", "keep_b", "base_h", "splits", "share"])

@@ -41,7 +41,7 @@ def diagonal_kernel(
     first = bh.to(tl.int64) * queries
     scale2 = scale * 1.4426950408889634
     # The field is the same all along: entry N - 1 - n + j belongs to query n and key j.
-    f = tl.load(table_ptr + h * table_h + (PAD + queries - 1 + d * SIDE) + step[None, :] - step[:, None])
+    f = tl.load(table_ptr + h * table_h + 2 * (PAD + queries - 1 + d * SIDE + step[None, :] - step[:, None]))
     total = tl.zeros((SIDE, SIDE), tl.float32)
     for tile in tl.range(tl.maximum(0, -d), tl.minimum(tiles, tl.cdiv(keys, SIDE) - d)):
         row = tile * SIDE + step

@@ -12,12 +12,30 @@ _ANY_LENGTH = ["queries", "keys", "keep_b"]  # never compiled for a value: new l
 
 
 @triton.jit
-def aligned(entry, copy_n):
-    """Where to read the table from `entry` >= 0 on: a multiple of 4, in the copy that is shifted by what is missing.
+def entries(at, DIRECT: tl.constexpr):
+    """The table's entries at the addresses `at`, which follow each other in the last axis, of even size.
 
-    So the four entries from there on are one aligned load of 16 bytes, whatever the distance (see `triton_table`).
+    `DIRECT` reads two at a time (`triton_table` keeps such pairs), from L1 into the registers where the scores lie.
+    What `tl.load` reads goes through shared memory, and reading it back from there keeps the products from running
+    asynchronously (ptxas's remark C7515).
     """
-    return entry % 4 * copy_n + entry // 4 * 4
+    if DIRECT:
+        f = tl.inline_asm_elementwise(
+            "ld.global.nc.v2.f32 {$0, $1}, [$2];", "=f,=f,l,l", [at.to(tl.uint64)],
+            dtype=tl.float32, is_pure=True, pack=2,
+        )  # fmt: skip
+    else:
+        f = tl.load(at)
+    return f
+
+
+@triton.jit
+def field(ptr, HEIGHT: tl.constexpr, WIDTH: tl.constexpr, DIRECT: tl.constexpr):
+    """(HEIGHT, WIDTH): a tile's entries of the table, `ptr` being that of row 0 and column 0."""
+    row = tl.arange(0, HEIGHT)[:, None]
+    step = tl.arange(0, WIDTH)[None, :]
+    # In two steps, since a thread's columns lie 8 apart: what comes second is constant.
+    return entries(ptr - 2 * row + 2 * (step & 7) + 2 * (step & -8), DIRECT)
 
 
 @triton.jit
@@ -38,9 +56,9 @@ def hide(
 
 @triton.jit
 def _walk(
-    acc, top, total, q, row, k_ptr, v_ptr, t_at, keep_ptr, scale2, lo, hi, offset, keys, k_n, v_n,
-    DIM: tl.constexpr, COLS: tl.constexpr, FIELD: tl.constexpr, CAUSAL: tl.constexpr, EDGE: tl.constexpr,
-    MASKED: tl.constexpr, PRECISION: tl.constexpr,
+    acc, top, total, q, row, k_ptr, v_ptr, t_ptr, keep_ptr, scale2, lo, hi, offset, keys, k_n, v_n,
+    DIM: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr, FIELD: tl.constexpr, CAUSAL: tl.constexpr,
+    EDGE: tl.constexpr, MASKED: tl.constexpr, PRECISION: tl.constexpr, DIRECT: tl.constexpr,
 ):  # fmt: skip
     """Keys lo … hi - 1. `EDGE`: some are hidden from some of the queries, or do not exist."""
     step = tl.arange(0, COLS)
@@ -57,7 +75,7 @@ def _walk(
             v = tl.load(v_at)
         u = tl.dot(q, k_t, input_precision=PRECISION)
         if FIELD != "none":
-            f = tl.load(t_at + start, cache_modifier=".ca")  # (ROWS, COLS)
+            f = field(t_ptr + 2 * start, ROWS, COLS, DIRECT)  # (ROWS, COLS)
         if FIELD == "logit":
             u = u * scale2 + f
         u = hide(u, row[:, None], col[None, :], keep_ptr, offset, keys, CAUSAL, EDGE, MASKED)
@@ -67,7 +85,7 @@ def _walk(
         shift = tl.where(new_top == -float("inf"), 0.0, new_top)  # no key yet: -inf - -inf is no number
         p = tl.math.exp2(u * rest - shift[:, None])
         fade = tl.math.exp2(top - shift)
-        total = total * fade + tl.sum(p, 1)
+        total = total * fade + tl.sum(p, 1)  # with placement weight, the normaliser is without the field
         if FIELD == "weight":
             p = p * f
         acc = tl.dot(p.to(v.dtype), v, acc * fade[:, None], input_precision=PRECISION)
@@ -80,9 +98,9 @@ def _walk(
 @triton.jit(do_not_specialize=_ANY_LENGTH)
 def forward_kernel(
     q_ptr, k_ptr, v_ptr, table_ptr, keep_ptr, out_ptr, lse_ptr,
-    q_b, q_h, q_n, k_b, k_h, k_n, v_b, v_h, v_n, table_h, copy_n, keep_b, heads, repeat, queries, keys, scale,
+    q_b, q_h, q_n, k_b, k_h, k_n, v_b, v_h, v_n, table_h, keep_b, heads, repeat, queries, keys, scale,
     DIM: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr, FIELD: tl.constexpr, CAUSAL: tl.constexpr,
-    MASKED: tl.constexpr, PRECISION: tl.constexpr, PAD: tl.constexpr,
+    MASKED: tl.constexpr, PRECISION: tl.constexpr, PAD: tl.constexpr, DIRECT: tl.constexpr,
 ):  # fmt: skip
     """out (B, H, N, DIM) and lse (B, H, N), in units of log 2, +inf where a query has no key."""
     tiles = tl.cdiv(queries, ROWS)
@@ -96,10 +114,9 @@ def forward_kernel(
     q_ptr += b * q_b + h.to(tl.int64) * q_h
     k_ptr += b * k_b + (h // repeat).to(tl.int64) * k_h
     v_ptr += b * v_b + (h // repeat).to(tl.int64) * v_h
-    t_at = table_ptr
-    if FIELD != "none":
-        at = aligned(PAD + queries - 1 - row, copy_n)  # entry N - 1 - n + j belongs to query n and key j
-        t_at = table_ptr + h.to(tl.int64) * table_h + at[:, None] + tl.arange(0, COLS)[None, :]
+    t_ptr = table_ptr
+    if FIELD != "none":  # entry N - 1 - n + j belongs to query n and key j
+        t_ptr = table_ptr + h.to(tl.int64) * table_h + 2 * (PAD + queries - 1 - tile * ROWS)
     if MASKED:
         keep_ptr += b * keep_b
     q = tl.load(q_ptr + row.to(tl.int64)[:, None] * q_n + dim[None, :], mask=(row < queries)[:, None], other=0.0)
@@ -114,10 +131,11 @@ def forward_kernel(
     top = tl.full((ROWS,), -float("inf"), tl.float32)
     total = tl.zeros((ROWS,), tl.float32)
     scale2 = scale * 1.4426950408889634
-    for edge in tl.static_range(2):
+    for part in tl.static_range(2):
         acc, top, total = _walk(
-            acc, top, total, q, row, k_ptr, v_ptr, t_at, keep_ptr, scale2, even if edge else 0, end if edge else even,
-            offset, keys, k_n, v_n, DIM, COLS, FIELD, CAUSAL, edge == 1, MASKED, PRECISION,
+            acc, top, total, q, row, k_ptr, v_ptr, t_ptr, keep_ptr, scale2,
+            0 if part == 0 else even, even if part == 0 else end, offset, keys, k_n, v_n,
+            DIM, ROWS, COLS, FIELD, CAUSAL, part == 1, MASKED, PRECISION, DIRECT,
         )  # fmt: skip
     safe = tl.where(total > 0, total, 1.0)  # 0: no key
     out = acc / safe[:, None]

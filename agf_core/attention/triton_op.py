@@ -17,7 +17,7 @@ from agf_core.attention.triton_backward import delta_kernel, dkdv_kernel, dq_ker
 from agf_core.attention.triton_decode import decode
 from agf_core.attention.triton_diagonal import diagonal_kernel
 from agf_core.attention.triton_forward import forward_kernel
-from agf_core.attention.triton_table import PAD, copies, diagonal_blocks, from_diagonals
+from agf_core.attention.triton_table import PAD, diagonal_blocks, from_diagonals, pairs
 from agf_core.attention.triton_tiles import Tile, Tiles, capability, tiles
 
 
@@ -30,24 +30,26 @@ def _mask(key_mask: Tensor | None) -> Tensor | None:
     return None if key_mask is None else key_mask.contiguous()
 
 
-def _tiles(q: Tensor) -> Tiles:
-    return tiles(capability(q.device), q.shape[-1], q.dtype)
+def _tiles(q: Tensor, weight: bool) -> Tiles:
+    return tiles(capability(q.device), q.shape[-1], q.dtype, weight)
 
 
 def _log_weight(base: Tensor, slope: Tensor | None) -> Tensor:
     return base if slope is None else slope[:, None] * base
 
 
-def _table(base: Tensor | None, slope: Tensor | None, weight: bool) -> Tensor | None:
-    """What the kernels read: log2 g inside the softmax, g itself after it."""
+def _table(base: Tensor | None, slope: Tensor | None, weight: bool, rising: bool = False) -> Tensor | None:
+    """What the kernels read: log2 g inside the softmax, g itself after it; `rising`: from the shortest distance on."""
     if base is None:
         return None
-    log_weight = _log_weight(base, slope)
-    return copies(log_weight.exp() if weight else log_weight * math.log2(math.e))
+    log_weight = _log_weight(base.flip(-1) if rising else base, slope)
+    return pairs(log_weight.exp() if weight else log_weight * math.log2(math.e))
 
 
 def _launch(tile: Tile) -> dict[str, Any]:
-    return {"num_warps": tile.warps, "num_stages": tile.stages, "enable_fp_fusion": True}
+    return {
+        "num_warps": tile.warps, "num_stages": tile.stages, "maxnreg": tile.registers, "enable_fp_fusion": True
+    }  # fmt: skip
 
 
 def _strides(q: Tensor, k: Tensor, v: Tensor) -> list[int]:
@@ -81,12 +83,14 @@ def field_attention(
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     lse = torch.empty(q.shape[:3], dtype=torch.float32, device=q.device)
     table = _table(base, slope, weight)
-    used, tile = _tiles(q), _tiles(q).forward
+    used = _tiles(q, weight)
+    tile = used.forward
     forward_kernel[(triton.cdiv(queries, tile.rows) * batch * heads,)](
-        q, k, v, table, key_mask, out, lse, *_strides(q, k, v), *(table.stride()[:2] if table is not None else (0, 0)),
+        q, k, v, table, key_mask, out, lse, *_strides(q, k, v), table.stride(0) if table is not None else 0,
         key_mask.stride(0) if key_mask is not None else 0, heads, heads // groups, queries, keys, scale,
         DIM=dim, ROWS=tile.rows, COLS=tile.cols, FIELD=_name(base, weight), CAUSAL=causal,
-        MASKED=key_mask is not None, PRECISION=used.precision, PAD=PAD, **_launch(tile),
+        MASKED=key_mask is not None, PRECISION=used.precision, PAD=PAD, DIRECT=used.direct,
+        **_launch(tile),
     )  # fmt: skip
     return out, lse
 
@@ -127,9 +131,9 @@ def field_attention_backward(
         DIM=dim, ROWS=64, **_launch(Tile(64, 0, 4, 1)),
     )  # fmt: skip
     table = _table(base, slope, weight)
-    used = _tiles(q)
+    used = _tiles(q, weight)
     strides = [*_strides(q, k, v), *grad.stride()[:3]]
-    table_strides = table.stride()[:2] if table is not None else (0, 0)
+    table_h = table.stride(0) if table is not None else 0
     mask_stride = key_mask.stride(0) if key_mask is not None else 0
     common: dict[str, Any] = {"DIM": dim, "FIELD": field, "CAUSAL": causal, "MASKED": masked}
     common |= {"PRECISION": used.precision, "PAD": PAD}
@@ -138,20 +142,19 @@ def field_attention_backward(
     tile = used.dq
     count = triton.cdiv(queries, tile.rows)
     sums = lse.new_empty(batch, heads, count, params)
-    d1 = copies(base) if params and weight and base is not None else None
-    d2 = copies(_log_weight(bend_base, slope)) if train_bend and bend_base is not None else None
+    d1 = pairs(base) if params and weight and base is not None else None
+    d2 = pairs(_log_weight(bend_base, slope)) if train_bend and bend_base is not None else None
     dq_kernel[(count * batch * heads,)](
-        q, k, v, table, d1, d2, key_mask, grad, lse, delta, dq, sums if params else None, *strides, *table_strides,
+        q, k, v, table, d1, d2, key_mask, grad, lse, delta, dq, sums if params else None, *strides, table_h,
         mask_stride, heads, repeat, queries, keys, scale, ROWS=tile.rows, COLS=tile.cols, PARAMS=params,
-        **_launch(tile), **common,
+        **_launch(tile), **common, DIRECT=used.direct,
     )  # fmt: skip
 
     tile = used.dkdv
-    reversed_table = _table(base.flip(-1), slope, weight) if base is not None else None
     dkdv_kernel[(triton.cdiv(keys, tile.cols) * batch * groups,)](
-        q, k, v, reversed_table, key_mask, grad, lse, delta, dk, dv, *strides, *table_strides, mask_stride, groups,
-        repeat, queries, keys, scale, ROWS=tile.rows, COLS=tile.cols,
-        **_launch(tile), **common,
+        q, k, v, _table(base, slope, weight, True), key_mask, grad, lse, delta, dk, dv, *strides, table_h,
+        mask_stride, groups, repeat, queries, keys, scale, ROWS=tile.rows, COLS=tile.cols,
+        **_launch(tile), **common, DIRECT=used.direct,
     )  # fmt: skip
 
     dbase, dslope, dbend = (lse.new_empty(0) for _ in range(3))
@@ -160,7 +163,7 @@ def field_attention_backward(
         blocks = diagonal_blocks(side, queries, keys, causal)
         diagonals = lse.new_empty(batch, heads, blocks, 2, side)
         diagonal_kernel[(blocks * batch * heads,)](
-            q, k, v, table, key_mask, grad, lse, delta, diagonals, *strides, table_strides[0], mask_stride, heads,
+            q, k, v, table, key_mask, grad, lse, delta, diagonals, *strides, table_h, mask_stride, heads,
             repeat, queries, keys, blocks, scale, SIDE=side,
             **_launch(used.diagonal), **common,
         )  # fmt: skip
@@ -233,7 +236,7 @@ def field_decode(
     scale: float,
 ) -> Tensor:
     """(B, H, N, d), without gradients: few queries on a long cache. `law`: none, table (base), power, exponential."""
-    used = _tiles(q)
+    used = _tiles(q, weight)
     processors = torch.cuda.get_device_properties(q.device).multi_processor_count if q.device.type == "cuda" else 1
     q, k, v, key_mask = _rows(q), _rows(k), _rows(v), _mask(key_mask)
     base = None if base is None else base.contiguous()

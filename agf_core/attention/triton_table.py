@@ -1,24 +1,24 @@
-"""The field's table as the Triton kernels read it: four copies, each shifted by one entry (ours).
+"""The field's table as the Triton kernels read it: every entry with the one after it, as a pair (ours).
 
-A query's scores against consecutive keys need consecutive entries, but from anywhere on: four entries at a time are one
-load of 16 bytes only where the address is a multiple of 16. In copy s, entry y is entry y + s of the table, so that any
-start is aligned in one of the copies. This costs 16 bytes per distance and head, and a quarter of the loads.
+A thread needs two consecutive entries for two consecutive keys, from anywhere on, and a load of 8 bytes must start at a
+multiple of 8: so each entry is kept twice, first of one pair and second of another. The distances of a warp's 16
+queries and 8 keys then lie within 22 pairs, which is two lines of L1. 8 bytes per distance and head.
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 PAD = 256  # entries before and after: no tile, however it lies over the edge, reads outside
 
 
-def copies(table: Tensor) -> Tensor:
-    """(H, X) float32 -> (H, 4, W) with W a multiple of 16; entry x of the table is at PAD + x, and zeros around."""
-    heads, count = table.shape
-    width = -(-(count + 2 * PAD) // 16) * 16
-    padded = F.pad(table, (PAD, width + 16 - PAD - count))
-    return padded.as_strided((heads, 4, width), (width + 16, 1, 1)).contiguous()
+def pairs(table: Tensor) -> Tensor:
+    """(H, X) float32 -> (H, W, 2), W a multiple of 16: at PAD + x, entries x and x + 1 of the table; zeros around."""
+    width = -(-(table.shape[1] + 2 * PAD) // 16) * 16
+    padded = F.pad(table, (PAD, width + 1 - PAD - table.shape[1]))
+    return torch.stack((padded[:, :-1], padded[:, 1:]), -1)
 
 
 def from_diagonals(sums: Tensor, side: int, queries: int, count: int) -> Tensor:

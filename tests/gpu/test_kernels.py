@@ -4,6 +4,7 @@ Without either, this file is skipped; tests/unit/test_attention_triton.py runs i
 """
 
 import os
+from dataclasses import replace
 
 import pytest
 import torch
@@ -37,6 +38,25 @@ def call(q, k, v, field, placement="logit", causal=True, mask=None):
 def test_values_and_all_gradients(case):
     wrong = {name: error for name, error in kernels_check.errors(case, DEVICE).items() if not error <= 1}
     assert not wrong, f"errors over their tolerance: {wrong}"
+
+
+def test_a_gradient_that_should_be_zero_is_measured_by_what_cancels_in_it(monkeypatch):
+    """The bias of an MLP inside the softmax, in half precision; a sum that misses one distance is found out."""
+    from agf_core.attention import triton_op
+
+    case = next(c for c in kernels_check.cases(DEVICE) if c.placement == "logit" and c.law == "mlp" and c.grad)
+    case = replace(case, dtype=torch.float16, mask="none", queries=40, keys=40, dim=32, scale=None)
+    bias = "d mlps.0.2.bias"
+    assert kernels_check.errors(case, DEVICE)[bias] < 0.5
+    whole = triton_op.from_diagonals
+
+    def torn(*given):
+        found = whole(*given)
+        found[:, -1] = 0
+        return found
+
+    monkeypatch.setattr(triton_op, "from_diagonals", torn)
+    assert kernels_check.errors(case, DEVICE)[bias] > 1
 
 
 @pytest.mark.parametrize("field", [PowerField(4, trainable_scale=True), TableField(4, 12, max_distance=30)])

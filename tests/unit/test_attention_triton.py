@@ -11,7 +11,7 @@ import torch
 from agf_core.attention import triton as backend
 from agf_core.attention.problem import check
 from agf_core.attention.triton_field import parameters, tabulate
-from agf_core.attention.triton_table import PAD, copies, diagonal_blocks, from_diagonals
+from agf_core.attention.triton_table import PAD, diagonal_blocks, from_diagonals, pairs
 from agf_core.attention.triton_tiles import HEAD_SIZES, INTERPRETED, tiles
 from agf_core.fields import ExponentialField, MlpField, PowerField, StretchedExponentialField, TableField
 
@@ -100,16 +100,15 @@ def test_the_table_is_the_field(law, directional, causal):
             torch.testing.assert_close(table.bend_base[h].double(), row, rtol=1e-5, atol=1e-6)
 
 
-def test_four_copies_each_shifted_by_one():
+def test_every_entry_with_the_next():
     table = torch.randn(3, 21)
-    shifted = copies(table)
-    assert shifted.shape[2] % 16 == 0 and shifted.is_contiguous()
-    for copy in range(4):
-        for entry in (-PAD, -3, 0, 5, 20):
-            value = shifted[:, copy, PAD + entry - copy] if PAD + entry >= copy else None
-            inside = 0 <= entry < 21
-            if value is not None:
-                assert torch.equal(value, table[:, entry] if inside else torch.zeros(3))
+    found = pairs(table)
+    assert found.shape[1] % 16 == 0 and found.is_contiguous()
+    for entry in (-PAD, -3, -1, 0, 5, 20, 21, 20 + PAD):
+        for second in (0, 1):
+            inside = 0 <= entry + second < 21
+            expected = table[:, entry + second] if inside else torch.zeros(3)
+            assert torch.equal(found[:, PAD + entry, second], expected)
 
 
 @pytest.mark.parametrize(("queries", "keys"), [(20, 20), (7, 30), (16, 16), (33, 5), (1, 9)])
@@ -143,7 +142,8 @@ def test_every_device_has_tiles_within_the_padding():
     for capability in (INTERPRETED, (7, 5), (8, 0), (8, 6), (8, 9), (9, 0), (10, 0), (12, 0)):
         for dim in HEAD_SIZES:
             for dtype in (torch.float16, torch.bfloat16, torch.float32):
-                used = tiles(capability, dim, dtype)
-                for tile in (used.forward, used.dq, used.dkdv, used.diagonal):
-                    assert tile.rows + tile.cols <= PAD and tile.rows % 4 == tile.cols % 4 == 0
-                assert used.diagonal.rows == used.diagonal.cols
+                for weight in (False, True):
+                    used = tiles(capability, dim, dtype, weight)
+                    for tile in (used.forward, used.dq, used.dkdv, used.diagonal):
+                        assert tile.rows + tile.cols <= PAD and tile.rows % 4 == tile.cols % 4 == 0
+                    assert used.diagonal.rows == used.diagonal.cols
