@@ -78,6 +78,7 @@ class Bench:
         peers = [] if self.rehearse else [("flash", SDPBackend.FLASH_ATTENTION), ("cudnn", SDPBackend.CUDNN_ATTENTION)]
         calls = {"plain": timing.ours(q, k, v, None), "logit": timing.ours(q, k, v, frozen)}
         calls["weight"] = timing.ours(q, k, v, frozen, "weight")
+        calls["tables"] = timing.tables(q, frozen)
         calls |= {name: timing.sdpa(q, k, v, backend) for name, backend in peers}
         with torch.no_grad():
             found = self.measure(self.usable(calls), passes="forward", **where)
@@ -88,6 +89,7 @@ class Bench:
             if name in found:
                 self.add("G2", f"forward / {name}", timing.ratio(found, "logit", name), limit, **where)
         self.add("G7", "forward, weight / logit", timing.ratio(found, "weight", "logit"), 1.05, **where)
+        self.note("forward, the tables alone / logit", timing.ratio(found, "tables", "logit"), **where)
         self.rate(found, "forward", **where)
 
         parameters = list(trained.parameters())
@@ -176,6 +178,7 @@ class Bench:
         """G10: kernels compiled for 20 lengths that are new, and whether all gradients repeat bitwise."""
         from agf_core.attention.triton_backward import dkdv_kernel, dq_kernel
         from agf_core.attention.triton_forward import forward_kernel
+        from agf_core.attention.triton_pairs import pairs_kernel, sums_kernel
 
         field = timing.power(4, self.device, True)
 
@@ -185,7 +188,7 @@ class Bench:
             return list(torch.autograd.grad(timing.ours(q, k, v, field)(), [q, k, v, *field.parameters()], grad))
 
         def compiled() -> int:
-            kernels = () if self.rehearse else (forward_kernel, dq_kernel, dkdv_kernel)
+            kernels = () if self.rehearse else (forward_kernel, dq_kernel, dkdv_kernel, pairs_kernel, sums_kernel)
             return sum(len(cache[0]) for kernel in kernels for cache in kernel.device_caches.values())
 
         first = 40 if self.rehearse else 1000

@@ -85,6 +85,16 @@ def ours(q: Tensor, k: Tensor, v: Tensor, field: Field | None, placement: str = 
     return partial(attend, q, k, v, field=field, placement=placement, backend="triton")
 
 
+def tables(q: Tensor, field: Field) -> Call:
+    """What `ours` spends on the field before its forward kernel starts."""
+    from agf_core.attention.problem import check
+    from agf_core.attention.triton_field import as_law
+    from agf_core.attention.triton_pairs import pairs
+
+    problem, (heads, length) = check(q, q, q, field, "logit", True, None, None), q.shape[1:3]
+    return lambda: pairs(*as_law(problem), heads, length, length, False)
+
+
 def sdpa(q: Tensor, k: Tensor, v: Tensor, backend: SDPBackend | None) -> Call:
     """PyTorch's own attention, by that backend alone (None: whichever it takes)."""
 

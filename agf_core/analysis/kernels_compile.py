@@ -27,14 +27,15 @@ from agf_core.attention.triton_backward import delta_kernel, dkdv_kernel, dq_ker
 from agf_core.attention.triton_decode import decode_kernel, merge_kernel
 from agf_core.attention.triton_diagonal import diagonal_kernel
 from agf_core.attention.triton_forward import forward_kernel
+from agf_core.attention.triton_pairs import pairs_kernel, sums_kernel
 from agf_core.attention.triton_table import PAD
 from agf_core.attention.triton_tiles import Tile, tiles
 
 SHARED = {75: 65_536, 80: 166_912, 86: 101_376, 89: 101_376, 90: 232_448}  # bytes a program may have
 TOOLS = Path(triton.__file__).parent / "backends/nvidia/bin"
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
-_FLOATS = "table_ptr lse_ptr delta_ptr sums_ptr d1_ptr d2_ptr base_ptr slope_ptr bend_ptr part_ptr"
-_SINGLE = set(_FLOATS.split())
+_FLOATS = "table_ptr lse_ptr delta_ptr sums_ptr d1_ptr d2_ptr base_ptr rate_ptr bend_ptr part_ptr pairs_ptr"
+_SINGLE = {"drate_ptr", "dbend_ptr"} | set(_FLOATS.split())
 _UNEVEN = {"heads", "groups", "repeat", "scale"}  # no multiples of 16, unlike addresses and strides
 
 
@@ -62,6 +63,10 @@ def variants(target: int, dim: int, dtype: str, placement: str = "logit", masked
         yield "diagonal", diagonal_kernel, used.diagonal, shared | {"SIDE": used.diagonal.rows}
     law = "none" if placement == "none" else "power"
     yield "decode", decode_kernel, used.decode, shared | {"LAW": law, "WEIGHT": placement == "weight"}
+    if placement != "none":
+        every = {"LAW": law, "WEIGHT": placement == "weight", "RISING": True, "D1": True, "D2": True, "BLOCK": 1024}
+        yield "pairs", pairs_kernel, Tile(1024, 1, 4, 1), shared | every
+        yield "sums", sums_kernel, Tile(256, 1, 4, 1), shared | every | {"PARAMS": 2, "BLOCK": 256}
     yield "delta", delta_kernel, Tile(64, 0, 4, 1), shared
     yield "merge", merge_kernel, Tile(16, 16, 4, 1), shared | {"STEP": 16}
 
@@ -78,7 +83,7 @@ def resources(kernel: Any, tile: Tile, given: dict[str, Any], target: int, dtype
     absent |= {"d1_ptr"} if few < 1 or given["FIELD"] != "weight" else set()
     absent |= {"sums_ptr"} if few < 1 and "PARAMS" in given else set()
     absent |= {"base_ptr"} if given.get("LAW") == "power" else set()
-    absent |= {"base_ptr", "slope_ptr", "bend_ptr"} if given.get("LAW") == "none" else set()
+    absent |= {"base_ptr", "rate_ptr", "bend_ptr"} if given.get("LAW") == "none" else set()
     given = {"ROWS": tile.rows, "COLS": tile.cols} | given
     signature, constants, divisible = {}, {}, {}
     for i, name in enumerate(kernel.arg_names):

@@ -6,10 +6,10 @@ cores: correct, slow. float32 is correct, not fast.
 
 | file | what |
 |---|---|
-| `triton_field` | the field as a table over distance, or as slope · L(r; bend) |
-| `triton_table` | the table as the kernels read it, and its gradient put together |
+| `triton_field` | the field as -rate · L(r; bend), or as a table over distance |
+| `triton_pairs` | its tables as the kernels read them, in one launch; the gradients of rate and bend |
 | `triton_forward`, `triton_backward` | one pass forwards; dq and the field's parameters, dk and dv |
-| `triton_diagonal` | the gradient of a free table |
+| `triton_diagonal`, `triton_table` | the gradient of a free table |
 | `triton_decode` | few queries on a long cache, split over its keys |
 | `triton_op`, `triton_tiles` | PyTorch operators; tile shapes |
 
@@ -31,7 +31,7 @@ forward score takes at least 0.063 clocks of products at d = 64 and 0.125 at 128
 issue slots (0.07 or 0.09 without the field). The whole backward pass makes 7 products where 5 would do if dq were
 summed by atomics.
 
-Decoding reads 4d bytes per key and key head in half precision, and for a power or exponential law nothing else: its
+Decoding reads 4d bytes per key and key head in half precision, and for a law of few parameters nothing else: its
 limit is the memory's bandwidth.
 """
 
@@ -44,7 +44,7 @@ import torch
 from torch import Tensor
 
 from agf_core.attention.problem import Problem
-from agf_core.attention.triton_field import parameters, tabulate
+from agf_core.attention.triton_field import as_law
 from agf_core.attention.triton_tiles import DECODE_ROWS, HEAD_SIZES
 
 _INSTALLED = find_spec("triton") is not None
@@ -99,22 +99,8 @@ def run(problem: Problem) -> Tensor:
     mask = problem.key_mask
     weight = problem.placement == "weight"
     repeat = q.shape[1] // k.shape[1]
+    field = as_law(problem)
+    given = (q, k, v, *field, mask, weight, problem.causal, scale)
     if not problem.needs_grad and repeat * q.shape[2] <= DECODE_ROWS:
-        law, tensors = _for_decoding(problem)
-        return triton_op.field_decode(q, k, v, law, *tensors, mask, weight, problem.causal, scale)
-    field = tabulate(problem)
-    given = (None,) * 4 if field is None else (field.base, field.slope, field.bend, field.bend_base)
-    return triton_op.field_attention(q, k, v, *given, mask, weight, problem.causal, scale)[0]
-
-
-def _for_decoding(problem: Problem) -> tuple[str, tuple[Tensor | None, Tensor | None, Tensor | None]]:
-    """The law, and base, slope and bend as far as it needs them: a power or exponential law needs no table."""
-    if problem.field is None:
-        return "none", (None, None, None)
-    given = parameters(problem)
-    if given is not None and given.law in ("power", "exponential"):
-        return given.law, (None, given.slope, given.bend)
-    field = tabulate(problem)
-    assert field is not None
-    base = field.base if field.slope is None else field.slope[:, None] * field.base
-    return "table", (base, None, None)
+        return triton_op.field_decode(*given)
+    return triton_op.field_attention(*given)[0]

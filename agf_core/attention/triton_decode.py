@@ -2,7 +2,7 @@
 """Decoding with `triton`: few queries on a long cache, keys split over programs, then merged (as flash-decoding does).
 
 Here the arithmetic is free and the bytes are not, the other way round from the full pass. So all queries that read one
-key head share a program, and a power or exponential law is computed where it is used: it reads no table at all.
+key head share a program, and a law of few parameters is computed where it is used: it reads no table at all.
 """
 
 import torch
@@ -10,6 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from agf_core.attention.triton_pairs import law
 from agf_core.attention.triton_tiles import Tile
 
 _SHORTEST = 256  # keys worth a program
@@ -17,22 +18,25 @@ _SHORTEST = 256  # keys worth a program
 
 @triton.jit
 def _log2_field(
-    base_ptr, slope_ptr, bend_ptr, base_h, head, distance, entry, inside, LAW: tl.constexpr
+    base_ptr, rate_ptr, bend_ptr, base_h, head, distance, entry, inside, LAW: tl.constexpr
 ):  # fmt: skip
     """log2 g, (ROWS, COLS). A program's rows belong to several heads."""
     r = tl.abs(distance).to(tl.float32)
     if LAW == "table":  # no `return` here: Triton would compile what follows it, too
         f = tl.load(base_ptr + head[:, None] * base_h + entry, mask=inside, other=0.0) * 1.4426950408889634
     elif LAW == "power":
-        f = tl.load(slope_ptr + head)[:, None] * tl.math.log2(1.0 + r / tl.load(bend_ptr + head)[:, None])
+        f = -tl.load(rate_ptr + head)[:, None] * tl.math.log2(1.0 + r / tl.load(bend_ptr + head)[:, None])
+    elif LAW == "exponential":
+        f = -tl.load(rate_ptr + head)[:, None] * r * 1.4426950408889634
     else:
-        f = tl.load(slope_ptr + head)[:, None] * r * 1.4426950408889634
+        shape, _ = law(r, tl.load(bend_ptr + head)[:, None], LAW)
+        f = -tl.load(rate_ptr + head)[:, None] * shape * 1.4426950408889634
     return f
 
 
 @triton.jit(do_not_specialize=["queries", "keys", "keep_b", "base_h", "splits", "share"])
 def decode_kernel(
-    q_ptr, k_ptr, v_ptr, base_ptr, slope_ptr, bend_ptr, keep_ptr, part_ptr, lse_ptr,
+    q_ptr, k_ptr, v_ptr, base_ptr, rate_ptr, bend_ptr, keep_ptr, part_ptr, lse_ptr,
     q_b, q_h, q_n, k_b, k_h, k_n, v_b, v_h, v_n, base_h, keep_b, groups, repeat, queries, keys, splits, share, scale,
     DIM: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr, LAW: tl.constexpr, WEIGHT: tl.constexpr,
     CAUSAL: tl.constexpr, MASKED: tl.constexpr, PRECISION: tl.constexpr,
@@ -74,7 +78,7 @@ def decode_kernel(
         u = tl.dot(q, k_t, input_precision=PRECISION) * (scale * 1.4426950408889634)
         f = u
         if LAW != "none":
-            f = _log2_field(base_ptr, slope_ptr, bend_ptr, base_h, head, distance, keys - 1 - distance, seen, LAW)
+            f = _log2_field(base_ptr, rate_ptr, bend_ptr, base_h, head, distance, keys - 1 - distance, seen, LAW)
             if not WEIGHT:
                 u += f
         u = tl.where(seen, u, -float("inf"))
@@ -129,7 +133,7 @@ def decode(
     v: Tensor,
     law: str,
     base: Tensor | None,
-    slope: Tensor | None,
+    rate: Tensor | None,
     bend: Tensor | None,
     key_mask: Tensor | None,
     weight: bool,
@@ -150,7 +154,7 @@ def decode(
     lse = part.new_empty(part.shape[:-1])
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     decode_kernel[(batch * groups * splits,)](
-        q, k, v, base, slope, bend, key_mask, part, lse,
+        q, k, v, base, rate, bend, key_mask, part, lse,
         *q.stride()[:3], *k.stride()[:3], *v.stride()[:3], base.stride(0) if base is not None else 0,
         key_mask.stride(0) if key_mask is not None else 0, groups, repeat, queries, keys, splits, share, scale,
         DIM=dim, ROWS=rows, COLS=tile.cols, LAW=law, WEIGHT=weight, CAUSAL=causal, MASKED=key_mask is not None,

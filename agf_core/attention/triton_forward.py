@@ -15,7 +15,7 @@ _ANY_LENGTH = ["queries", "keys", "keep_b"]  # never compiled for a value: new l
 def entries(at, DIRECT: tl.constexpr):
     """The table's entries at the addresses `at`, which follow each other in the last axis, of even size.
 
-    `DIRECT` reads two at a time (`triton_table` keeps such pairs), from L1 into the registers where the scores lie.
+    `DIRECT` reads two at a time (`triton_pairs` makes them), from L1 into the registers where the scores lie.
     What `tl.load` reads goes through shared memory, and reading it back from there keeps the products from running
     asynchronously (ptxas's remark C7515).
     """

@@ -1,24 +1,11 @@
-"""The field's table as the Triton kernels read it: every entry with the one after it, as a pair (ours).
-
-A thread needs two consecutive entries for two consecutive keys, from anywhere on, and a load of 8 bytes must start at a
-multiple of 8: so each entry is kept twice, first of one pair and second of another. The distances of a warp's 16
-queries and 8 keys then lie within 22 pairs, which is two lines of L1. 8 bytes per distance and head.
-"""
+"""What surrounds a table of the Triton kernels: its padding, and the gradient of a free one put together (ours)."""
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 PAD = 256  # entries before and after: no tile, however it lies over the edge, reads outside
-
-
-def pairs(table: Tensor) -> Tensor:
-    """(H, X) float32 -> (H, W, 2), W a multiple of 16: at PAD + x, entries x and x + 1 of the table; zeros around."""
-    width = -(-(table.shape[1] + 2 * PAD) // 16) * 16
-    padded = F.pad(table, (PAD, width + 1 - PAD - table.shape[1]))
-    return torch.stack((padded[:, :-1], padded[:, 1:]), -1)
 
 
 def from_diagonals(sums: Tensor, side: int, queries: int, count: int) -> Tensor:

@@ -9,6 +9,7 @@ with head size 128 and a trained field up to 2 in dq's). 7.5 and float32 are mea
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 
 import torch
 
@@ -52,6 +53,7 @@ def capability(device: torch.device) -> tuple[int, int]:
     return torch.cuda.get_device_capability(device) if device.type == "cuda" else INTERPRETED
 
 
+@cache
 def tiles(capability: tuple[int, int], dim: int, dtype: torch.dtype, weight: bool = False) -> Tiles:
     """For a device of that compute capability, head size `dim`, dtype of q, k and v; `weight`: the placement."""
     wide = dim > 64

@@ -3,6 +3,7 @@
 Without either, this file is skipped; tests/unit/test_attention_triton.py runs it in an interpreter of its own.
 """
 
+import math
 import os
 from dataclasses import replace
 
@@ -17,7 +18,9 @@ from agf_core.analysis import kernels_check
 from agf_core.attention import attend
 from agf_core.attention import triton as backend
 from agf_core.attention.problem import check
-from agf_core.attention.triton_field import tabulate
+from agf_core.attention.triton_field import as_law
+from agf_core.attention.triton_pairs import few_gradients, pairs
+from agf_core.attention.triton_table import PAD
 from agf_core.fields import PowerField, TableField
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -46,8 +49,9 @@ def test_a_gradient_that_should_be_zero_is_measured_by_what_cancels_in_it(monkey
 
     case = next(c for c in kernels_check.cases(DEVICE) if c.placement == "logit" and c.law == "mlp" and c.grad)
     case = replace(case, dtype=torch.float16, mask="none", queries=40, keys=40, dim=32, scale=None)
-    bias = "d mlps.0.2.bias"
-    assert kernels_check.errors(case, DEVICE)[bias] < 0.5
+    last, first = "d mlps.0.2.bias", "d mlps.0.0.bias"  # the first is measured by its network
+    right = kernels_check.errors(case, DEVICE)
+    assert right[last] < 0.5 and right[first] < 1
     whole = triton_op.from_diagonals
 
     def torn(*given):
@@ -56,7 +60,66 @@ def test_a_gradient_that_should_be_zero_is_measured_by_what_cancels_in_it(monkey
         return found
 
     monkeypatch.setattr(triton_op, "from_diagonals", torn)
-    assert kernels_check.errors(case, DEVICE)[bias] > 1
+    wrong = kernels_check.errors(case, DEVICE)
+    assert wrong[last] > 1 and wrong[first] > 1
+
+
+def paired(table):
+    """(H, X) -> (H, W, 2), by PyTorch: at PAD + x, entries x and x + 1; zeros around."""
+    width = -(-(table.shape[1] + 2 * PAD) // 16) * 16
+    padded = torch.nn.functional.pad(table, (PAD, width + 1 - PAD - table.shape[1]))
+    return torch.stack((padded[:, :-1], padded[:, 1:]), -1)
+
+
+@pytest.mark.parametrize("weight", [True, False])
+@pytest.mark.parametrize(("keys", "count"), [(21, 21), (300, 300), (40, 57)])
+@pytest.mark.parametrize("law", ["power", "exponential", "stretched", "table"])
+def test_the_tables_in_one_launch(law, keys, count, weight):
+    torch.manual_seed(0)
+    r = torch.arange(keys - 1, keys - 1 - count, -1, device=DEVICE).abs().double()
+    base = torch.randn(3, count, device=DEVICE)[:, :count] if law == "table" else None
+    rate = torch.tensor([0.02, 0.5, 1.1], device=DEVICE)
+    bend = torch.tensor([0.3, 1.7, 3e5] if law == "power" else [0.2, 0.9, 1.4], device=DEVICE)
+    k, b = rate.double()[:, None], bend.double()[:, None].requires_grad_()
+    shape = {
+        "power": torch.log1p(r / b),
+        "exponential": r + 0 * b,
+        "stretched": torch.where(r > 0, r.clamp(min=1) ** b, 0),
+        "table": None if base is None else base.double(),
+    }[law]
+    log_g = base.double() if law == "table" else -k * shape
+    read = (log_g.exp() if weight else log_g / math.log(2)).detach()
+    few = law in ("power", "stretched")
+    given = (law, base, None if law == "table" else rate, bend if few else None)
+    found = pairs(*given, 3, keys, count, weight, True, law != "table", few)
+    expected = [read, read.flip(-1)] + ([-shape.detach()] if law != "table" else [])
+    if few:  # each entry depends on its own head's bend alone, and forward mode gives them all at once
+        flow = torch.autograd.functional.jvp(
+            lambda b: -k * (torch.log1p(r / b) if law == "power" else torch.where(r > 0, r.clamp(min=1) ** b, 0)),
+            b.detach(), torch.ones_like(b),
+        )  # fmt: skip
+        expected.append(flow[1])
+    assert len(found) == len(expected)
+    for mine, exact in zip(found, expected):
+        assert mine.is_contiguous() and mine.data_ptr() % 16 == 0
+        torch.testing.assert_close(mine.double(), paired(exact), rtol=4e-6, atol=1e-12)
+    (alone,) = pairs(*given, 3, keys, count, weight)
+    assert torch.equal(alone, found[0])
+
+
+@pytest.mark.parametrize("params", [1, 2])
+@pytest.mark.parametrize("weight", [True, False])
+def test_few_gradients_in_one_launch(params, weight):
+    torch.manual_seed(0)
+    sums = torch.randn(3, 4, 130, params, device=DEVICE)
+    rate = torch.tensor([0.02, 0.5, 1.1, 0.0], device=DEVICE)
+    drate, dbend = few_gradients(sums, rate, weight)
+    total = sums.double().sum((0, 2))
+    exact = total[:, 0] if weight else torch.where(rate == 0, 0, total[:, 0] * math.log(2) / rate)
+    torch.testing.assert_close(drate.double(), exact, rtol=1e-5, atol=1e-4)
+    if params == 2:
+        torch.testing.assert_close(dbend.double(), total[:, 1], rtol=1e-5, atol=1e-4)
+    assert dbend.numel() == (4 if params == 2 else 0)
 
 
 @pytest.mark.parametrize("field", [PowerField(4, trainable_scale=True), TableField(4, 12, max_distance=30)])
@@ -95,8 +158,7 @@ def test_decoding_compiles_too():
 def test_the_operators_are_sound(law):
     q, k, v = inputs(queries=17, keys=17)
     field = (PowerField(4, trainable_scale=True) if law == "power" else TableField(4, 12, max_distance=30)).to(DEVICE)
-    table = tabulate(check(q, k, v, field, "logit", True, None, None))
-    given = (q, k, v, table.base, table.slope, table.bend, table.bend_base, None, False, True, 0.2)
+    given = (q, k, v, *as_law(check(q, k, v, field, "logit", True, None, None)), None, False, True, 0.2)
     tests = ("test_schema", "test_autograd_registration", "test_faketensor")
     torch.library.opcheck(torch.ops.agf_core.field_attention, given, test_utils=tests)
 
@@ -129,13 +191,14 @@ def test_an_expanded_gradient():
 def test_new_lengths_compile_nothing():
     from agf_core.attention.triton_backward import dkdv_kernel, dq_kernel
     from agf_core.attention.triton_forward import forward_kernel
+    from agf_core.attention.triton_pairs import pairs_kernel, sums_kernel
 
     def step(length):
         q, k, v = inputs(length, length, dtype=torch.float16)
         call(q, k, v, field).sum().backward()
 
     def compiled():
-        kernels = (forward_kernel, dq_kernel, dkdv_kernel)
+        kernels = (forward_kernel, dq_kernel, dkdv_kernel, pairs_kernel, sums_kernel)
         return sum(len(cache[0]) for kernel in kernels for cache in kernel.device_caches.values())
 
     field = PowerField(4, trainable_scale=True).to(DEVICE)

@@ -10,8 +10,8 @@ import torch
 
 from agf_core.attention import triton as backend
 from agf_core.attention.problem import check
-from agf_core.attention.triton_field import parameters, tabulate
-from agf_core.attention.triton_table import PAD, diagonal_blocks, from_diagonals, pairs
+from agf_core.attention.triton_field import as_law, entries
+from agf_core.attention.triton_table import PAD, diagonal_blocks, from_diagonals
 from agf_core.attention.triton_tiles import HEAD_SIZES, INTERPRETED, tiles
 from agf_core.fields import ExponentialField, MlpField, PowerField, StretchedExponentialField, TableField
 
@@ -72,43 +72,29 @@ def test_without_triton(monkeypatch):
 
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("directional", [True, False])
-@pytest.mark.parametrize(
-    "law",
-    [
-        lambda both: PowerField(2, exponent=[0.3, 2.0], scale=3.0, trainable_scale=True, directional=both),
-        lambda both: ExponentialField(2, trainable=True, directional=both),
-        lambda both: StretchedExponentialField(2, shape=0.7, directional=both),
-        lambda both: TableField(2, 6, max_distance=12, initial=torch.arange(6.0), directional=both),
-    ],
-)
-def test_the_table_is_the_field(law, directional, causal):
-    """slope · base is log g at the distance that each entry stands for, and bend_base its derivative."""
-    given = problem(5, 9, field=law(directional), causal=causal)
-    table = tabulate(given)
-    count = 9 if causal else 13
-    distance = torch.arange(8, 8 - count, -1)
-    expected = given.field.log_weight(distance)
-    slope = torch.ones(2) if table.slope is None else table.slope
-    torch.testing.assert_close(slope[:, None] * table.base, expected)
-    if directional and not causal:
-        assert parameters(given) is None and table.slope is None
-    if table.bend_base is not None:
-        r, is_power = distance.abs().double(), isinstance(given.field, PowerField)
-        for h in range(2):
-            bend = table.bend[h].detach().double()
-            row = torch.autograd.functional.jacobian(lambda b: torch.log1p(r / b) if is_power else r**b, bend)
-            torch.testing.assert_close(table.bend_base[h].double(), row, rtol=1e-5, atol=1e-6)
-
-
-def test_every_entry_with_the_next():
-    table = torch.randn(3, 21)
-    found = pairs(table)
-    assert found.shape[1] % 16 == 0 and found.is_contiguous()
-    for entry in (-PAD, -3, -1, 0, 5, 20, 21, 20 + PAD):
-        for second in (0, 1):
-            inside = 0 <= entry + second < 21
-            expected = table[:, entry + second] if inside else torch.zeros(3)
-            assert torch.equal(found[:, PAD + entry, second], expected)
+@pytest.mark.parametrize("trainable", [True, False])
+@pytest.mark.parametrize("name", ["power", "exponential", "stretched", "table"])
+def test_the_law_is_the_field(name, directional, causal, trainable):
+    """log g and its gradient, from what the operator is given and from the field itself."""
+    both = {"directional": directional}
+    field = {
+        "power": lambda: PowerField(2, [0.3, 50.0], scale=3.0, trainable=trainable, trainable_scale=trainable, **both),
+        "exponential": lambda: ExponentialField(2, [1e-3, 45.0], trainable=trainable, **both),
+        "stretched": lambda: StretchedExponentialField(2, shape=0.7, trainable=trainable, **both),
+        "table": lambda: TableField(2, 6, max_distance=12, initial=torch.arange(6.0), trainable=trainable, **both),
+    }[name]()
+    given = problem(5, 9, field=field, causal=causal)
+    law = as_law(given)
+    assert law.name == ("table" if directional and not causal else name)
+    r = torch.arange(8, 8 - entries(5, 9, causal), -1)
+    bend = None if law.bend is None else law.bend[:, None]
+    shapes = {"power": lambda r: torch.log1p(r / bend), "exponential": lambda r: r, "stretched": lambda r: r.pow(bend)}
+    found = law.base if law.name == "table" else -law.rate[:, None] * shapes[law.name](r.abs().float())
+    expected = field.log_weight(r)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    if trainable:
+        for mine, exact in zip(*(torch.autograd.grad(x.sum(), list(field.parameters())) for x in (found, expected))):
+            torch.testing.assert_close(mine, exact, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(("queries", "keys"), [(20, 20), (7, 30), (16, 16), (33, 5), (1, 9)])
