@@ -100,7 +100,9 @@ def main() -> int:
     parser.add_argument("--profile", default="full", choices=("smoke", "cpu", "full"))
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    packed = json.loads(given.out.read_text("utf-8")) if given.out.is_file() else {"kind": "heads", "heads": {}}
+    packed: dict[str, Any] = {"kind": "heads", "heads": {}}
+    if given.out.is_file():
+        packed = json.loads(given.out.read_text("utf-8"))
     configs = [c for name in given.grid for c in GRIDS[name](given.profile)]
     packed["commit"] = commit()
     for number, config in enumerate(configs, 1):
