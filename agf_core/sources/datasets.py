@@ -51,14 +51,12 @@ class DataConfig:
     """What to train on.
 
     kind        one of `KINDS`
-    corpus      a name or path for `load_text`; "" for recall and copy; for echo its law: "power:exponent=1.5",
-                "exponential:rate=0.1:max_gap=64:chance=0.8" (see `echo.Echo`)
+    corpus      a name or path for `load_text`; "" for recall and copy; for echo its law (below)
     vocabulary  words, tags: how many types are symbols of their own, by their count in the train split
     pairs       recall: key-value pairs of a sequence
-    symbols     recall: number of keys, and of values (≥ pairs); copy: alphabet, small for position to decide;
-                echo: alphabet
+    symbols     recall: number of keys, and of values (≥ pairs); copy and echo: alphabet, small in copy
 
-    Raises ValueError for a value out of its range, with the choices.
+    A law of echo: "power:exponent=1.5", or "exponential:rate=0.1:max_gap=64:chance=0.8" (see `echo.Echo`). Raises ValueError for a value out of its range, with the choices.
     """
 
     kind: str = "bytes"
