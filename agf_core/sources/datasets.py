@@ -56,7 +56,8 @@ class DataConfig:
     pairs       recall: key-value pairs of a sequence
     symbols     recall: number of keys, and of values (≥ pairs); copy and echo: alphabet, small in copy
 
-    A law of echo: "power:exponent=1.5", or "exponential:rate=0.1:max_gap=64:chance=0.8" (see `echo.Echo`). Raises ValueError for a value out of its range, with the choices.
+    A law of echo: "power:exponent=1.5", or "exponential:rate=0.1:max_gap=64:chance=0.8" (see `echo.Echo`). Raises
+    ValueError for a value out of its range, with the choices.
     """
 
     kind: str = "bytes"
