@@ -1,9 +1,13 @@
 """The runs of the chapters: what they must share, must never share, and how rate and start are chosen."""
 
+import json
+
 import pytest
 
-from agf_core.analysis import grids
+from agf_core import runs
+from agf_core.analysis import field_grids, grids
 from agf_core.encodings import ENCODINGS
+from agf_core.sources.tables import data_path
 
 PROFILES = ("smoke", "cpu", "full")
 PARTS = [name for name in grids.GRIDS if name.startswith("accuracy-")]
@@ -105,3 +109,38 @@ def test_the_plane_holds_every_law_at_every_placement_twice():
         assert (given["law"], given["placement"], given["trainable"], given["start"]) == (
             law, placement, trainable, "matched",
         )  # fmt: skip
+
+
+# --- the field chapters
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_field_chapters_grids_are_made_of_their_parts(profile):
+    parts = {name: {c.id for c in field_grids.GRIDS[name](profile)} for name in field_grids.GRIDS if "-" in name}
+    whole = {c.id for name in ("decomposition", "power_vs_exp") for c in field_grids.GRIDS[name](profile)}
+    assert whole == set.union(*parts.values())
+    for name in field_grids.GRIDS:
+        ids = [c.id for c in field_grids.GRIDS[name](profile)]
+        assert len(ids) == len(set(ids)), name
+    seeds = {c.train.seed for name in field_grids.GRIDS for c in field_grids.GRIDS[name](profile)}
+    assert max(seeds) < 1000, "pilots and tuning runs decide nothing"
+
+
+def test_what_a_claim_scores_has_eight_seeds_and_its_reference_runs_are_stored(stored):
+    stored |= runs.reference_runs()  # the rates are those of the real tuning runs
+    grids.tuned.cache_clear()
+    kinds = {e: field_grids.named("full", e) for e in field_grids.WITHOUT}
+    kinds |= {s: field_grids.free("full", s) for s in field_grids.FREE}
+    assert {len(configs) for configs in kinds.values()} == {8}
+    missing = [c.id for c in field_grids.power_vs_exp("full") if c.id not in runs.reference_runs()]
+    assert not missing
+    heads = json.loads((data_path("runs") / "heads.json").read_text("utf8"))["heads"]
+    assert {c.id for configs in kinds.values() for c in configs} <= set(heads)
+
+
+def test_a_stopped_model_is_the_same_training_cut_short():
+    budgets = field_grids.stopped("full")
+    assert len(budgets) == len(field_grids.STOPS) and max(budgets) / min(budgets) == max(field_grids.STOPS)
+    about = {json.dumps({**c.to_dict(), "train": {**c.to_dict()["train"], "tokens": 0}}) for configs in budgets.values()
+             for c in configs[:1]}  # fmt: skip
+    assert len(about) == 1 and all(c.train.schedule == "constant" for configs in budgets.values() for c in configs)

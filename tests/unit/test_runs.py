@@ -177,6 +177,7 @@ def test_progress_is_said():
 def grids(monkeypatch):
     module = SimpleNamespace(GRIDS={"tiny": lambda profile: [tiny(0), tiny(1)], "other": lambda profile: []})
     monkeypatch.setitem(sys.modules, "agf_core.analysis.grids", module)
+    monkeypatch.setitem(sys.modules, "agf_core.analysis.field_grids", SimpleNamespace(GRIDS={}))
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,7 @@ def stalling(*given, **options):
 grids = types.ModuleType("agf_core.analysis.grids")
 grids.GRIDS = {"tiny": grid}
 sys.modules["agf_core.analysis.grids"] = grids
+sys.modules["agf_core.analysis.field_grids"] = types.SimpleNamespace(GRIDS={})
 if __name__ == "__main__":
     runpy.run_module("agf_core.runs", run_name="__main__")
 else:
@@ -147,6 +148,7 @@ def test_dask_makes_the_same_runs(monkeypatch, capsys):
         records = run_grid(configs, executor=client.get_executor())
         grids = SimpleNamespace(GRIDS={"tiny": lambda profile: [*configs, tiny(3)]})
         monkeypatch.setitem(sys.modules, "agf_core.analysis.grids", grids)
+        monkeypatch.setitem(sys.modules, "agf_core.analysis.field_grids", SimpleNamespace(GRIDS={}))
         assert main(["tiny", "--dask", cluster.scheduler_address]) == 0
     assert "4 runs: 3 are here, 1 to make" in capsys.readouterr().out and Store().own(tiny(3))
     one = run_grid(configs, store=Store(Path("one")), workers=1)
