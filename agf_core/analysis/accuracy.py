@@ -13,15 +13,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from agf_core.analysis import grids
+from agf_core.analysis import chapter_runs, grids
 from agf_core.analysis.contrasts import by_length, by_position, contrast, differences, mean, table
 from agf_core.analysis.operating import characteristics, seed_world
 from agf_core.claims import DELTA
 from agf_core.encodings import ENCODINGS
 from agf_core.figures import Estimate
-from agf_core.runs import Record, RunConfig, reference_runs, run_grid
-from agf_core.sources.load import remember
-from agf_core.sources.tables import noted_path, read_stored
+from agf_core.runs import Record, RunConfig, reference_runs
+from agf_core.sources.tables import read_stored
 
 LEARNED_BITS = 0.1  # full attention must be so much better than its field alone, or association was not learned
 PAIRS = {"learned → untied": ("untied", "learned"), "rotary → table": ("t5", "rotary")}  # A1: decoupled, entangled
@@ -113,21 +112,15 @@ class Page:
 
 def measure(profile: str, corpus: str = grids.CORPUS, seed: int = 0) -> Page:
     """Train what is missing, and read everything; minutes in `cpu` where nothing is trained yet."""
-    for part in PARTS:
-        noted_path("runs", f"{part}.json")  # so that the page is made again when a reference run changes
-    configs = grids.accuracy(profile, corpus, seed)
-    records = {r["id"]: r for r in run_grid(configs)}
-    for record in records.values():
-        if record["provenance"]["text"] and record["id"] not in reference_runs():
-            remember(record["provenance"]["text"])
+    records = chapter_runs.records(grids.accuracy(profile, corpus, seed), PARTS)
     here = collect(profile, records, corpus, seed)
     stored = reference_runs()
-    reference = collect("full", stored) if all(c.id in stored for c in _confirmatory()) else None
+    reference = collect("full", stored) if all(c.id in stored for c in confirmatory()) else None
     texts = [r["provenance"]["text"]["name"] for r in records.values() if r["provenance"]["text"]]
     return Page(here, reference, texts[0] if texts else corpus)  # its name: no path, and what stood in for it
 
 
-def _confirmatory() -> list[RunConfig]:
+def confirmatory() -> list[RunConfig]:
     """Without these there are no reference runs to speak of; the tasks and the plane may be missing."""
     return [c for part in ("bytes", "published", "words") for c in grids.GRIDS[f"accuracy-{part}"]("full")]
 
@@ -154,21 +147,9 @@ def collect(profile: str, records: Mapping[str, Record], corpus: str = grids.COR
         by_length(chosen, found, grids.LENGTHS),
         by_position(chosen, found),
         failed,
-        _made(list(found.values())),
+        chapter_runs.made(list(found.values())),
         frozenset(found),
     )
-
-
-def _made(records: Sequence[Record]) -> str:
-    """Commits, machines and dates of a set of runs, in words."""
-    about = [r["provenance"] for r in records]
-    parts = [sorted({str(a[key])[: 10 if key == "started" else None] for a in about}) for key in
-             ("commit", "device", "started")]  # fmt: skip
-    if not about:
-        return ""
-    commits, devices, dates = parts
-    days = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
-    return f"code {', '.join(commits)}; {', '.join(devices)}; {days}"
 
 
 def a1(results: Results) -> dict[str, Estimate]:

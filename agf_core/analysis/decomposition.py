@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from agf_core.analysis import accuracy, field_grids, grids, heads, pretrained
+from agf_core.analysis import accuracy, chapter_runs, field_grids, grids, heads, pretrained
 from agf_core.analysis.contrasts import mean
 from agf_core.analysis.head_apart import Apart, take_apart
 from agf_core.analysis.heads import Heads
@@ -29,8 +29,6 @@ from agf_core.model import Transformer
 from agf_core.runs import Record, RunConfig, Store, reference_runs, run_grid
 from agf_core.sources import load_text
 from agf_core.sources.datasets import load_data
-from agf_core.sources.load import remember
-from agf_core.sources.tables import noted_path
 from agf_core.training import build_model
 
 ABSOLUTE, FREE = field_grids.ABSOLUTE, field_grids.FREE
@@ -123,14 +121,9 @@ def measure(profile: str, corpus: str = grids.CORPUS, seed: int = 0, model_id: s
 
     ValueError for a text too short for the models' windows, or for the pretrained model's.
     """
-    for part in PARTS:
-        noted_path("runs", f"{part}.json")  # so that the page is made again when a reference run changes
     wanted = models(profile, corpus, seed)
-    configs = [*field_grids.decomposition(profile, corpus, seed), *pairs(profile, corpus, seed)]
-    records = {r["id"]: r for r in run_grid(configs)}
-    for record in records.values():
-        if record["provenance"]["text"] and record["id"] not in reference_runs():
-            remember(record["provenance"]["text"])
+    asked = [*field_grids.decomposition(profile, corpus, seed), *pairs(profile, corpus, seed)]
+    records = chapter_runs.records(asked, PARTS)
     stopped = field_grids.stopped(profile, corpus, seed)
     measured = heads.of([c for part in (wanted, stopped) for c in grids.flat(part)])
     here = collect(profile, measured, records, corpus, seed)
@@ -163,7 +156,7 @@ def collect(
     )  # fmt: skip
     return Results(
         profile, {k: h for k, h in of_kind.items() if h}, {t: h for t, h in through.items() if h},
-        accuracy._made(about), frozenset(ids), failed,
+        chapter_runs.made(about), frozenset(ids), failed,
     )  # fmt: skip
 
 
@@ -208,7 +201,7 @@ def elsewhere(profile: str, corpus: str, seed: int, model_id: str) -> tuple[dict
 def _pairs(profile: str, records: Mapping[str, Record], corpus: str, seed: int, name: str) -> accuracy.Page:
     """The runs of A1 as `accuracy` reads them, so that both chapters hand the claim the same; name: the text's."""
     here, stored = accuracy.collect(profile, records, corpus, seed), reference_runs()
-    if not all(c.id in stored for c in accuracy._confirmatory()):
+    if not all(c.id in stored for c in accuracy.confirmatory()):
         return accuracy.Page(here, None, name)
     reference = accuracy.collect("full", stored)
     return accuracy.Page(reference if here.ids <= reference.ids else here, reference, name)

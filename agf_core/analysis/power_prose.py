@@ -122,7 +122,7 @@ def agreed(results: Results) -> str:
         return text + f"A3 scores free heads on the {int(scored['agrees'].sum())} of them that lie in its range."
     return text + (
         "That is too few for A3, which fits on near distances and scores on far ones: **free fields have no say in "
-        "it**, what they look like far away is still where they started"
+        "it**, what they look like far away still depends on where they started"
     ) + "."  # fmt: skip
 
 

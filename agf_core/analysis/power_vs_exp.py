@@ -17,17 +17,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from agf_core.analysis import field_copies, field_grids, grids, heads, law_scores, power_pretrained
-from agf_core.analysis.accuracy import _made
+from agf_core.analysis import chapter_runs, field_copies, field_grids, grids, heads, law_scores, power_pretrained
 from agf_core.analysis.field_copies import Array, Texts, agreement, finished, log_fields
 from agf_core.analysis.operating import characteristics
 from agf_core.analysis.power_pretrained import Observed
 from agf_core.analysis.split import SplitResult
 from agf_core.claims import CLAIMS, SUPPORTED
 from agf_core.figures import Estimate
-from agf_core.runs import Record, RunConfig, reference_runs, run_grid
-from agf_core.sources.load import remember
-from agf_core.sources.tables import noted_path
+from agf_core.runs import Record, RunConfig, reference_runs
 
 FREE, WITHOUT = field_grids.FREE, field_grids.WITHOUT
 KINDS = (*FREE, *WITHOUT)  # of models whose heads are scored: two starts of a free field, two without a field
@@ -118,13 +115,7 @@ def measure(
     profile: str, corpus: str = grids.CORPUS, window: int = 100, model_id: str = "minilm", seed: int = 0
 ) -> Page:
     """Train what is missing, and read everything; minutes in `cpu` where nothing is trained yet."""
-    for part in PARTS:
-        noted_path("runs", f"{part}.json")  # so that the page is made again when a reference run changes
-    configs = field_grids.power_vs_exp(profile, corpus, seed)
-    records = {r["id"]: r for r in run_grid(configs)}
-    for record in records.values():
-        if record["provenance"]["text"] and record["id"] not in reference_runs():
-            remember(record["provenance"]["text"])
+    records = chapter_runs.records(field_grids.power_vs_exp(profile, corpus, seed), PARTS)
     scored = [c for part in models(profile, corpus, seed).values() for c in part]
     splits = {id: found.split for id, found in heads.of(scored).items()}
     limit = field_copies.LIMIT[profile]
@@ -170,7 +161,7 @@ def collect(
     return Results(
         profile, free, agreed, counted, shown, profiles, _exponents(profile, found, corpus, seed),
         field_copies.languages(profile, found, seed), field_copies.texts(profile, found, seed, limit),
-        _made(list(found.values())),
+        chapter_runs.made(list(found.values())),
         frozenset(found), failed, min(sum(r["id"] in splits for r in part) for part in of_kind.values()),
     )  # fmt: skip
 

@@ -9,7 +9,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from agf_core import claims
-from agf_core.analysis import accuracy, contrasts, grids, operating
+from agf_core.analysis import accuracy, chapter_runs, contrasts, grids, operating
 from agf_core.analysis import accuracy_field_figures as field
 from agf_core.analysis import accuracy_field_prose as field_prose
 from agf_core.analysis import accuracy_figures as draw
@@ -30,7 +30,7 @@ BEYOND = {"alibi": 0.05, "agf": 0.3, "kerple_log": 0.35, "agf_weight": 0.3, "agf
 @pytest.fixture(autouse=True)
 def no_reference_runs(monkeypatch):
     """What is stored with the library must not decide what these tests see."""
-    for module in (grids, accuracy):
+    for module in (grids, accuracy, chapter_runs):
         monkeypatch.setattr(module, "reference_runs", dict)
     grids.tuned.cache_clear()
     yield
@@ -391,10 +391,11 @@ def test_speeds_come_from_the_stored_benchmark(monkeypatch):
 
 def test_measure_reads_what_is_there_and_the_reference_runs(monkeypatch):
     own, stored = records("smoke", A1_BOTH), records("full", A1_BOTH)
-    monkeypatch.setattr(accuracy, "run_grid", lambda configs: [own[c.id] for c in configs])
+    monkeypatch.setattr(chapter_runs, "run_grid", lambda configs: [own[c.id] for c in configs])
     alone = accuracy.measure("smoke")
     assert alone.reference is None and len(alone.here.ids) == len(own)
-    monkeypatch.setattr(accuracy, "reference_runs", lambda: stored)
+    for module in (accuracy, chapter_runs):
+        monkeypatch.setattr(module, "reference_runs", lambda: stored)
     both = accuracy.measure("smoke")
     assert both.reference is not None and both.deciding.seeds("words") == 8 and not both.same
     for part in ("tasks", "plane"):  # of these the page shows the runs here
