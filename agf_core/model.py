@@ -29,7 +29,8 @@ TAPPED = ("embed", "scores", "weights", "mixed", "mlp", "residual")
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """One model. `context` is the training length; `outputs` None: a logit for every symbol, the embeddings tied.
+    """One model. `context` is the training length; `outputs` None: a logit for every symbol, the embeddings tied, or
+    with `tied` False from vectors of its own.
 
     `encoding` and `encoding_options`: see `encodings.build`. `association` False: scores are 0 and the field alone
     mixes (without a field: uniform attention); the parameters stay, so that sizes compare.
@@ -46,6 +47,7 @@ class ModelConfig:
     causal: bool = True
     outputs: int | None = None
     association: bool = True
+    tied: bool = True
 
     def __post_init__(self) -> None:
         sizes = {n: getattr(self, n) for n in ("vocab_size", "dim", "layers", "heads", "context")}
@@ -150,7 +152,8 @@ class Transformer(nn.Module):
         self.embedding = nn.Embedding(config.vocab_size, config.dim)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
         self.norm = nn.LayerNorm(config.dim, bias=False)
-        self.head = None if config.outputs is None else nn.Linear(config.dim, config.outputs, bias=False)
+        own = config.outputs or (None if config.tied else config.vocab_size)
+        self.head = None if own is None else nn.Linear(config.dim, own, bias=False)
         self._initialise()  # before the encoding, so that all encodings start from the same weights
         sizes = {n: getattr(config, n) for n in ("layers", "heads", "dim", "context")}
         self.encoding = encodings.build(config.encoding, **sizes, **config.encoding_options)

@@ -30,6 +30,7 @@ from agf_core.sources.datasets import IGNORE, Data
 SCHEDULES = ("cosine", "constant")
 PRECISIONS = ("float32", "bfloat16")
 CURVE = 100  # points of the loss curve
+EARLIEST = 1 / 64  # of the budget: the first of the times at which a training is watched
 SNAPSHOTS = 16  # times at which the fields' parameters are noted, evenly in log(step)
 SAVE_EVERY = 60.0  # seconds between checkpoints
 FIELD_NUMBERS = ("exponent", "scale", "rate", "shape", "table")
@@ -117,6 +118,8 @@ def train(
     checkpoint: Path | None = None,
     version: str = "",
     progress: Progress | None = None,
+    watch: Callable[[Transformer], Any] | None = None,
+    times: int = 0,
 ) -> tuple[Transformer, dict[str, Any]]:
     """A trained model and its history: the loss curve (nats a target) and the fields' parameters through time.
 
@@ -127,14 +130,14 @@ def train(
     model = build_model(model_config, config.seed).to(device)
     adam = optimizer(model, config)
     length, steps = model_config.context, config.steps(model_config.context)
-    parts = [asdict(model_config), asdict(data.config), asdict(config), version]
+    parts = [asdict(model_config), asdict(data.config), asdict(config), version, times]
     identity = json.dumps(parts, sort_keys=True, default=dict)
     step, history = _resume(checkpoint, identity, model, adam)
     rank, world = (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
     if config.batch % world:
         raise ValueError(f"a batch of {config.batch} sequences cannot be shared by {world} processes")
     forward: nn.Module = nn.parallel.DistributedDataParallel(model) if world > 1 else model
-    every, snapshots = max(1, steps // CURVE), _snapshots(steps)
+    every, snapshots, watched = max(1, steps // CURVE), _snapshots(steps), _watched(steps, times if watch else 0)
     losses: list[Tensor] = []
     saved = time.monotonic()
     if step == 0:
@@ -157,6 +160,10 @@ def train(
         step += 1
         if step in snapshots:
             history["fields"].append({"step": step, "layers": field_numbers(model, tables=step == steps)})
+        if watch and step in watched:
+            seen = watch(model.eval())
+            model.train()
+            history.setdefault("through", []).append([step * config.batch * length, seen])
         if step % every == 0 or step == steps:
             mean = _mean(losses)
             if not all(p.isfinite().all() for p in model.parameters()):
@@ -183,6 +190,10 @@ def _mean(losses: list[Tensor]) -> float:
 
 def _snapshots(steps: int) -> set[int]:
     return {round(steps ** (i / (SNAPSHOTS - 1))) for i in range(SNAPSHOTS)} if steps > 1 else {1}
+
+
+def _watched(steps: int, times: int) -> set[int]:
+    return {max(1, round(steps * EARLIEST ** (1 - i / max(1, times - 1)))) for i in range(times)}
 
 
 def field_numbers(model: Transformer, tables: bool = True) -> list[dict[str, Any]]:

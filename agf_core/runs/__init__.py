@@ -52,6 +52,7 @@ class RunConfig:
     split    where it is measured: "test", or "valid" for tuning and pilots
     heldout  tokens at each length;  lengths: multiples of the model's context
     by_symbol  whether the loss of every symbol is kept
+    through  how often in training the held-out loss of every symbol is measured: "through" of the record, see `train`
     """
 
     model: Mapping[str, Any]
@@ -61,6 +62,7 @@ class RunConfig:
     heldout: int = 65_536
     lengths: tuple[int, ...] = (1,)
     by_symbol: bool = False
+    through: int = 0
 
     def __post_init__(self) -> None:
         if taken := {"vocab_size", "outputs", "causal"} & set(self.model):
@@ -70,8 +72,9 @@ class RunConfig:
         encoding_options(model.encoding, model.encoding_options.get("law", ""))
         if self.split not in SPLITS:
             raise ValueError(f"unknown split {self.split!r}; choose from {', '.join(SPLITS)}")
-        if self.heldout < 1 or not self.lengths or min(self.lengths) < 1:
-            raise ValueError(f"heldout and lengths start at 1, got {self.heldout} and {self.lengths}")
+        if self.heldout < 1 or not self.lengths or min(self.lengths) < 1 or self.through < 0:
+            given = f"{self.heldout}, {self.lengths} and {self.through}"
+            raise ValueError(f"heldout and lengths start at 1, through at 0; got {given}")
 
     @property
     def id(self) -> str:
@@ -80,8 +83,9 @@ class RunConfig:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        return dict(json.loads(json.dumps(asdict(self), default=dict)))
+        """JSON-ready. `through` is named only where it is asked for: ids from before it was there stay."""
+        found = dict(json.loads(json.dumps(asdict(self), default=dict)))
+        return found if self.through else {k: v for k, v in found.items() if k != "through"}
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> RunConfig:
@@ -112,8 +116,9 @@ def make(config: RunConfig, device: str, folder: Path | None, code: str) -> Reco
         data.heldout(config.split, multiple * _context(config), 1)
     try:
         model, history = train(
-            config.model_config(data), data, config.train, device=device, checkpoint=weights, version=version
-        )
+            config.model_config(data), data, config.train, device=device, checkpoint=weights, version=version,
+            watch=lambda m: _by_symbol(config, m, data), times=config.through,
+        )  # fmt: skip
         record |= {"parameters": model.count(), "epochs": round(data.epochs(config.train.tokens, _context(config)), 3)}
         record |= history | {"chance": data.chance, "measured": _measure(config, model, data)}
     except Diverged as error:
@@ -146,6 +151,12 @@ def _measure(config: RunConfig, model: Transformer, data: Data) -> dict[str, Any
             None if undefined else evaluate(model, data, config.split, length, config.heldout, by_symbol=kept)
         )
     return found
+
+
+def _by_symbol(config: RunConfig, model: Transformer, data: Data) -> dict[str, list[float]]:
+    """Symbol → [held-out loss sum, targets] at the training length."""
+    found = evaluate(model, data, config.split, _context(config), config.heldout, by_symbol=True)
+    return dict(found["symbols"])
 
 
 class Store:

@@ -21,8 +21,7 @@ from agf_core.runs import pack, run_grid, with_text
 
 def main(arguments: list[str] | None = None) -> int:
     # The chapters' tables of runs: asked for by name, since nothing here depends on them.
-    rooms = ("agf_core.analysis.grids", "agf_core.analysis.field_grids")
-    GRIDS = {name: grid for room in rooms for name, grid in importlib.import_module(room).GRIDS.items()}
+    GRIDS = importlib.import_module("agf_core.analysis.all_grids").GRIDS
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("grid", nargs="*", help=f"one or more of {', '.join(GRIDS)}")

@@ -327,7 +327,6 @@ def test_bars_stack_from_zero_both_ways():
 
 def test_kinds_have_names():
     assert [draw.titled(k) for k in ("agf", "flat", *ABSOLUTE)] == ["AGF", "free field, flat start", *ABSOLUTE]
-    assert heads.STORED.endswith(".json")
 
 
 def test_the_chosen_kind_is_the_one_with_the_best_balanced_head(monkeypatch):

@@ -134,7 +134,7 @@ def test_what_a_claim_scores_has_eight_seeds_and_its_reference_runs_are_stored(s
     assert {len(configs) for configs in kinds.values()} == {8}
     missing = [c.id for c in field_grids.power_vs_exp("full") if c.id not in runs.reference_runs()]
     assert not missing
-    heads = json.loads((data_path("runs") / "heads.json").read_text("utf8"))["heads"]
+    heads = json.loads((data_path("runs") / "heads.json").read_text("utf8"))["models"]
     assert {c.id for configs in kinds.values() for c in configs} <= set(heads)
 
 

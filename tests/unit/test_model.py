@@ -207,6 +207,9 @@ def test_embeddings_are_tied_unless_outputs_are_given():
         model.requires_grad_(True)
     assert tied.count() == {"total": 30 * 16 + blocks + 4, "encoding": 4}  # an exponent a head and layer
     assert classes.count() == {"total": 35 * 16 + blocks + 4, "encoding": 4}
+    untied = build(encoding="agf", tied=False)
+    close(untied(text(), tap=watch), untied.norm(watch[1, "residual"]) @ untied.head.weight.T)
+    assert untied.requires_grad_(True).count()["total"] == tied.count()["total"] + 30 * 16
     frozen = Transformer(ModelConfig(**SIZES, encoding="alibi"))
     assert frozen.count() == {"total": 30 * 16 + blocks, "encoding": 0}
     grouped = Transformer(ModelConfig(**SIZES, encoding="nope", kv_heads=1))

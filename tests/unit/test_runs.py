@@ -60,7 +60,8 @@ def test_the_id_is_golden():
 def test_every_key_changes_the_id():
     base = tiny()
     others = [tiny(model={"encoding": "nope"}), tiny(model={"encoding_options": {"start": "matched"}}), tiny(1)]
-    others += [tiny(split="valid"), tiny(lengths=(1, 2)), tiny(by_symbol=True), dataclasses.replace(base, heldout=321)]
+    others += [tiny(split="valid"), tiny(lengths=(1, 2)), tiny(by_symbol=True), tiny(through=3)]
+    others += [dataclasses.replace(base, heldout=321)]
     changes = {"tokens": 1, "batch": 8, "rate": 1e-3, "schedule": "constant", "warmup": 0.1, "weight_decay": 0.0}
     changes |= {"clip": 2.0, "seed": 2, "precision": "bfloat16"}
     assert changes.keys() == {f.name for f in dataclasses.fields(TrainConfig)}
@@ -79,10 +80,11 @@ def test_every_key_changes_the_id():
     st.builds(TrainConfig, st.integers(1, 10**9), st.integers(1, 99), st.floats(1e-6, 1), st.sampled_from(SCHEDULES)),
     st.lists(st.integers(1, 16), min_size=1, max_size=4).map(tuple),
     st.booleans(),
+    st.integers(0, 3),
 )
-def test_a_configuration_survives_json(encoding, kind, train, lengths, by_symbol):
+def test_a_configuration_survives_json(encoding, kind, train, lengths, by_symbol, through):
     model = {**MODEL, "encoding": encoding, "encoding_options": {"start": "matched"}}
-    config = RunConfig(model, DataConfig(kind, CORPUS), train, "valid", 5, lengths, by_symbol)
+    config = RunConfig(model, DataConfig(kind, CORPUS), train, "valid", 5, lengths, by_symbol, through)
     back = RunConfig.from_dict(json.loads(json.dumps(config.to_dict())))
     assert back == config and back.id == config.id and len(config.id) == 16
 
@@ -112,6 +114,7 @@ def test_unknown_keys_are_refused(where, key):
         ({"model": {"heads": 3}}, "dim 16 must be an even multiple of the 3 heads"),
         ({"split": "dev"}, "unknown split 'dev'; choose from train, valid, test"),
         ({"lengths": ()}, "heldout and lengths start at 1"),
+        ({"through": -1}, "heldout and lengths start at 1, through at 0"),
     ],
 )
 def test_wrong_values_are_refused_before_any_run(given, message):
@@ -127,6 +130,13 @@ def test_with_text_puts_another_text_under_every_run_that_has_one(tmp_path):
 
 
 # --- records
+
+
+def test_the_losses_of_symbols_on_the_way():
+    (record,) = run_grid([tiny(through=3, by_symbol=True)], workers=1)
+    assert [tokens for tokens, _ in record["through"]] == [64, 64, 640][1:]
+    assert record["through"][-1][1] == record["measured"]["16"]["symbols"] and "through" in record["config"]
+    assert "through" not in run_grid([tiny()], workers=1)[0]
 
 
 def test_a_record_says_what_came_out_and_where_from():
@@ -176,8 +186,7 @@ def test_progress_is_said():
 @pytest.fixture
 def grids(monkeypatch):
     module = SimpleNamespace(GRIDS={"tiny": lambda profile: [tiny(0), tiny(1)], "other": lambda profile: []})
-    monkeypatch.setitem(sys.modules, "agf_core.analysis.grids", module)
-    monkeypatch.setitem(sys.modules, "agf_core.analysis.field_grids", SimpleNamespace(GRIDS={}))
+    monkeypatch.setitem(sys.modules, "agf_core.analysis.all_grids", module)
 
 
 @pytest.mark.parametrize(

@@ -37,10 +37,9 @@ def stalling(*given, **options):
             time.sleep(600)
     return train(*given, progress=progress, **options)
 
-grids = types.ModuleType("agf_core.analysis.grids")
+grids = types.ModuleType("agf_core.analysis.all_grids")
 grids.GRIDS = {"tiny": grid}
-sys.modules["agf_core.analysis.grids"] = grids
-sys.modules["agf_core.analysis.field_grids"] = types.SimpleNamespace(GRIDS={})
+sys.modules["agf_core.analysis.all_grids"] = grids
 if __name__ == "__main__":
     runpy.run_module("agf_core.runs", run_name="__main__")
 else:
@@ -147,8 +146,7 @@ def test_dask_makes_the_same_runs(monkeypatch, capsys):
     with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
         records = run_grid(configs, executor=client.get_executor())
         grids = SimpleNamespace(GRIDS={"tiny": lambda profile: [*configs, tiny(3)]})
-        monkeypatch.setitem(sys.modules, "agf_core.analysis.grids", grids)
-        monkeypatch.setitem(sys.modules, "agf_core.analysis.field_grids", SimpleNamespace(GRIDS={}))
+        monkeypatch.setitem(sys.modules, "agf_core.analysis.all_grids", grids)
         assert main(["tiny", "--dask", cluster.scheduler_address]) == 0
     assert "4 runs: 3 are here, 1 to make" in capsys.readouterr().out and Store().own(tiny(3))
     one = run_grid(configs, store=Store(Path("one")), workers=1)

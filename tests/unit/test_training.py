@@ -187,6 +187,21 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_bits(cut_off):
     assert [p.name for p in cut_off.parent.iterdir()] == ["run.safetensors"]
 
 
+def test_a_training_is_watched_on_its_way_and_not_disturbed(tmp_path, monkeypatch):
+    def bias(model):
+        assert not model.training
+        return round(model.norm.weight.sum().item(), 6)
+
+    plain, (model, history) = run(), run(watch=bias, times=4)
+    assert same(plain[0], model) and history["curve"] == plain[1]["curve"] and "through" not in plain[1]
+    assert [tokens // 64 for tokens, _ in history["through"]] == [1, 5, 20]  # 20 / 64 and 20 / 16 are both the first
+    assert history["through"][-1][1] == bias(model)
+    monkeypatch.setattr(training, "SAVE_EVERY", 0.0)
+    with pytest.raises(Stop):
+        run(watch=bias, times=4, checkpoint=tmp_path / "cut", progress=stopping_at(9))
+    assert run(watch=bias, times=4, checkpoint=tmp_path / "cut")[1] == history
+
+
 @pytest.mark.parametrize("given", [{"config": TrainConfig(tokens=SHORT.tokens, batch=4)}, {"version": "newer code"}])
 def test_another_runs_checkpoint_is_not_gone_on_from(cut_off, given):
     seen = []
