@@ -57,6 +57,9 @@ KNOWN: dict[str, Parameter] = {
         _is_corpus,
     ),
     "window": Parameter(int, "the largest distance that is looked at, in tokens", "5 to 200", lambda v: 5 <= v <= 200),
+    "layer": Parameter(
+        int, "the layer that is drawn, counted from 0", "-1 (all of them) to 199", lambda v: -1 <= v < 200
+    ),
     "model_id": Parameter(
         str,
         "the pretrained model that is looked at",

@@ -8,6 +8,7 @@
 | stretched_exponential | e^(-a r^p) | p uniform in (0, 2), a in (0, 1) | KERPLE-power (2205.09921), its code |
 | table | T5's 32 buckets | 0; T5 draws it like its other weights, normal | T5 (1910.10683) |
 | distances | one entry per distance below the context | 0 | ours |
+| pairs | one entry per query position and distance | 0 | Synthesizer, random (2005.00743): no field, it reads i and j |
 | mlp | MLP of log distance | random, c = 0.1; L the context, fixed | FIRE (2310.04418), which trains L |
 
 Other starts (ours): `matched`, nearest to AGF's -k log(1 + r); `steep`, nearest to twice that; `flat`, nearest to
@@ -30,6 +31,7 @@ from agf_core.fields import (
     ExponentialField,
     Field,
     MlpField,
+    PairField,
     PowerField,
     StretchedExponentialField,
     TableField,
@@ -128,6 +130,15 @@ def _distances(start: Start, *, size: int | None = None, gain: float = 1.0) -> F
     return _filled(start, start.context if size is None else size, "every", gain=gain)
 
 
+def _pairs(start: Start, *, size: int | None = None, gain: float = 1.0) -> Field:
+    size = start.context if size is None else size
+    initial = torch.zeros(())
+    if not start.published:  # every query starts from the same field
+        unit = torch.log1p(torch.arange(size, dtype=torch.float64))
+        initial = start.sides(-start.exponents(flat=0.0).unsqueeze(-1) * unit)
+    return PairField(start.heads, size, initial, start.trainable, start.directional, gain)
+
+
 def _mlp(start: Start, *, width: int = 32) -> Field:
     rate = 0.1 if start.published else 1.0
     field = MlpField(start.heads, start.context, width, start.trainable, directional=start.directional, rate=rate)
@@ -144,6 +155,7 @@ LAWS: dict[str, Callable[..., Field]] = {
     "stretched_exponential": _stretched,
     "table": _table,
     "distances": _distances,
+    "pairs": _pairs,
     "mlp": _mlp,
 }
 

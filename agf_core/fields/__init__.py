@@ -9,11 +9,13 @@ A field knows nothing of queries and keys: it gives log g for distances, and `ag
 | `StretchedExponentialField` | -a r^p | KERPLE-power, BAM |
 | `TableField` | a free table over buckets, or over every distance | T5 |
 | `MlpField` | an MLP of log(1 + c r) / log(1 + c max(L, query)) | FIRE |
+| `PairField` | a free number for every query position and distance | Synthesizer's random alignment |
 """
 
 from agf_core.fields.base import Field
 from agf_core.fields.exponential import ExponentialField, alibi_slopes
 from agf_core.fields.mlp import MlpField
+from agf_core.fields.pairs import PairField
 from agf_core.fields.power import PowerField
 from agf_core.fields.stretched import StretchedExponentialField
 from agf_core.fields.table import TableField, t5_bucket
@@ -22,6 +24,7 @@ __all__ = [
     "ExponentialField",
     "Field",
     "MlpField",
+    "PairField",
     "PowerField",
     "StretchedExponentialField",
     "TableField",

@@ -1,4 +1,4 @@
-"""Training data by one interface: texts as bytes, words or tags, split by document, and three synthetic tasks. (Ours.)
+"""Training data by one interface: texts as bytes, words or tags, split by document, and generated data. (Ours.)
 
 1. *Split.* By document, 90/5/5 of the tokens, the same for bytes, words and tags (see `splits`). A split's stream is
    its documents in the order in which they were dealt.
@@ -15,9 +15,12 @@
 | recall | a key or a value (see `synthetic`) | a query key's value | commonest of the values given: `recall_chance` |
 | copy | a symbol or the separator (see `synthetic`) | the next symbol, second half | 1 / symbols, the string unseen |
 | echo | a symbol (see `echo`) | the next symbol | 1 / symbols, the past unseen |
+| hidden | a symbol of a known source (see `hidden`) | the next symbol | share of the commonest symbol |
+| tasks | a symbol (see `finite_tasks`) | the next symbol | 1 / symbols, the sequence unseen |
 
-Shares are those of the train split. For copy, counting the string's symbols and ticking off those already copied
-beats chance without knowing any place: 0.38 for 64 symbols of an alphabet of 4, less for longer strings.
+Shares are those of the train split, of hidden the source's own. The test split of tasks has *unseen* tasks, one for
+each sequence; train and valid have those of the pool. For copy, counting the string's symbols and ticking off those
+already copied beats chance without knowing any place: 0.38 for 64 symbols of an alphabet of 4, less for longer strings.
 """
 
 from __future__ import annotations
@@ -30,16 +33,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import echo
+from . import echo, finite_tasks, hidden
 from .load import load_text
 from .splits import SPLITS, Spans, split_documents
 from .synthetic import IGNORE, Tokens, copy, recall, recall_chance
 from .text import Text
 
-KINDS = ("bytes", "words", "tags", "recall", "copy", "echo")
+GENERATED = ("recall", "copy", "echo", "hidden", "tasks")
+KINDS = ("bytes", "words", "tags", *GENERATED)
 UNIVERSAL_TAGS = (".", "ADJ", "ADP", "ADV", "CONJ", "DET", "NOUN", "NUM", "PRON", "PRT", "VERB", "X")  # sorted
 NOMINAL = {"train": 2**20, "valid": 2**16, "test": 2**16}  # tokens of a synthetic task, which has no end
 Stream = tuple[np.ndarray, np.ndarray]  # inputs (N,), targets (N,): small integers
+_Draw = Callable[[np.random.Generator, int, int], tuple[Tokens, Tokens]]  # (generator, batch, length)
 
 __all__ = [
     "IGNORE", "KINDS", "SPLITS", "UNIVERSAL_TAGS", "Data", "DataConfig", "best_loss", "load_data", "repeated_bigrams",
@@ -51,13 +56,14 @@ class DataConfig:
     """What to train on.
 
     kind        one of `KINDS`
-    corpus      a name or path for `load_text`; "" for recall and copy; for echo its law (below)
+    corpus      a name or path for `load_text`; "" for recall and copy; for echo, hidden and tasks a law (below)
     vocabulary  words, tags: how many types are symbols of their own, by their count in the train split
     pairs       recall: key-value pairs of a sequence
-    symbols     recall: number of keys, and of values (≥ pairs); copy and echo: alphabet, small in copy
+    symbols     recall: number of keys, and of values (≥ pairs); copy, echo, hidden, tasks: alphabet, small in copy
 
-    A law of echo: "power:exponent=1.5", or "exponential:rate=0.1:max_gap=64:chance=0.8" (see `echo.Echo`). Raises
-    ValueError for a value out of its range, with the choices.
+    A law of echo: "power:exponent=1.5", or "exponential:rate=0.1:max_gap=64:chance=0.8" (see `echo.Echo`); of hidden:
+    "hmm:states=8:concentration=0.2:seed=0" or "brackets:depth=4:open=0.5:seed=0"; of tasks: "urn:tasks=32:seed=0" or
+    "chain:…" (tasks=0: endlessly many). Raises ValueError for a value out of its range, with the choices.
     """
 
     kind: str = "bytes"
@@ -69,8 +75,8 @@ class DataConfig:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"unknown kind {self.kind!r}; expected one of {', '.join(KINDS)}")
-        if self.kind == "echo":
-            echo.parse(self.corpus)
+        if self.kind in ("echo", "hidden", "tasks"):
+            {"echo": echo.parse, "hidden": hidden.check, "tasks": finite_tasks.parse}[self.kind](self.corpus)
         elif (self.corpus == "") != (self.kind in ("recall", "copy")):
             wanted = "corpus=''" if self.corpus else "a corpus: a name or path for load_text"
             raise ValueError(f"kind {self.kind!r} takes {wanted}, got {self.corpus!r}")
@@ -104,17 +110,18 @@ class Data:
     output_names: list[str] = field(repr=False)
     origin: dict[str, Any] | None = field(default=None, repr=False)
     _streams: Mapping[str, Stream] = field(default_factory=dict, repr=False)
-    _task: Callable[[np.random.Generator, int, int], tuple[Tokens, Tokens]] | None = field(default=None, repr=False)
+    _task: _Draw | None = field(default=None, repr=False)
+    _unseen: _Draw | None = field(default=None, repr=False)  # the test split's, where it is another
 
     def size(self, split: str) -> int:
-        """Tokens of a split; for recall, copy and echo, which never end, the nominal number in `NOMINAL`."""
+        """Tokens of a split; for generated data, which never end, the nominal number in `NOMINAL`."""
         _check_split(split)
         return NOMINAL[split] if self._task else len(self._streams[split][0])
 
     def epochs(self, tokens: int, length: int) -> float:
         """How often `tokens` tokens of training, in windows of `length`, go through the train split.
 
-        0 for recall, copy and echo: no sequence comes back by design.
+        0 for generated data: no sequence comes back by design.
         """
         return 0.0 if self._task else tokens / (self._windows(length) * length)
 
@@ -140,15 +147,16 @@ class Data:
     def heldout(self, split: str, length: int, tokens: int) -> tuple[Tokens, Tokens]:
         """(inputs, targets), each int64 (n, length): at most `tokens` tokens of a split, but at least one window.
 
-        Consecutive windows from the start of the split's stream; for recall, copy and echo, fixed draws of a
-        generator that training never uses. Raises ValueError for a split shorter than one window.
+        Consecutive windows from the start of the split's stream; of generated data, fixed draws of a generator that
+        training never uses. Raises ValueError for a split shorter than one window.
         """
         _check_split(split)
         if length < 1:
             raise ValueError(f"length starts at 1, got {length}")
         wanted = max(1, tokens // length)
         if self._task:
-            return self._task(_rng(0, 1 + SPLITS.index(split)), wanted, length)
+            draw = self._unseen if self._unseen and split == "test" else self._task
+            return draw(_rng(0, 1 + SPLITS.index(split)), wanted, length)
         size = len(self._streams[split][0])
         there = self._usable(split) // length
         if there < 1:
@@ -178,7 +186,7 @@ def load_data(config: DataConfig) -> Data:
 
     Raises ValueError for a text too short to split, or without tags for kind "tags"; else as `load_text`.
     """
-    if config.kind in ("recall", "copy", "echo"):
+    if config.kind in GENERATED:
         return _synthetic(config)
     text = load_text(config.corpus)
     spans, note = split_documents(text)
@@ -262,9 +270,18 @@ def _tag_numbers(text: Text) -> np.ndarray:
 
 
 def _synthetic(config: DataConfig) -> Data:
-    numbers = range(config.symbols)
+    numbers, unseen = range(config.symbols), None
     task: Callable[..., tuple[Tokens, Tokens]]
-    if config.kind == "recall":
+    if config.kind == "hidden":
+        known = hidden.source(config.corpus, config.symbols)
+        symbols, chance, task = [f"s{i}" for i in numbers], float(known.unigram.max()), known.task
+        if config.corpus.startswith("brackets"):
+            symbols = [f"{side}{i}" for i in range(config.symbols // 2) for side in "()"]
+    elif config.kind == "tasks":
+        symbols, chance = [f"s{i}" for i in numbers], 1 / config.symbols
+        task = partial(finite_tasks.parse(config.corpus).task, symbols=config.symbols)
+        unseen = partial(task, unseen=True)
+    elif config.kind == "recall":
         symbols = [f"{part}{i}" for part in "kv" for i in numbers]
         chance = recall_chance(config.pairs, config.symbols)
         task = partial(recall, pairs=config.pairs, symbols=config.symbols)
@@ -272,7 +289,7 @@ def _synthetic(config: DataConfig) -> Data:
         symbols, chance = [f"s{i}" for i in numbers], 1 / config.symbols
         task = partial(copy if config.kind == "copy" else echo.parse(config.corpus).task, symbols=config.symbols)
         symbols += ["|"] if config.kind == "copy" else []
-    return Data(config, len(symbols), None, True, chance, "", "", "", symbols, [], _task=task)
+    return Data(config, len(symbols), None, True, chance, "", "", "", symbols, [], _task=task, _unseen=unseen)
 
 
 @lru_cache(maxsize=8)

@@ -36,6 +36,8 @@ TASKS = [
     DataConfig("recall", "", pairs=4, symbols=8),
     DataConfig("copy", "", symbols=4),
     DataConfig("echo", "power:max_gap=8"),
+    DataConfig("hidden", "hmm:states=4", symbols=12),
+    DataConfig("tasks", "urn:tasks=4", symbols=12),
 ]
 ALL = [DataConfig(kind, CORPUS, vocabulary=200) for kind in ("bytes", "words", "tags")] + TASKS
 LENGTH = 20
