@@ -54,7 +54,7 @@ class Size:
 
 
 SIZES = {
-    "smoke": Size(1, 1, 1, 1, 8_192, (16, 32, 64)),
+    "smoke": Size(1, 1, 1, 1, 8_192, (32, 64), ("free", "uniform", "none")),
     "cpu": Size(1, 1, 1, 1, 800_000, (16, 32, 64), ("exponential", "uniform", "none")),
     "full": Size(8, 4, 3, 8, 800_000),
 }

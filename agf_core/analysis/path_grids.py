@@ -102,6 +102,15 @@ def paths(profile: str, corpus: str = grids.CORPUS, seed: int = 0) -> list[RunCo
             *grids.flat(words(profile, corpus, seed))]  # fmt: skip
 
 
+def profile_of(config: RunConfig) -> str:
+    """The profile that asks for so long a run; `full` for one of another length."""
+    for profile, size in SIZES.items():
+        tokens = {"words": grids.SIZES[profile].tokens["words"], "hidden": size.known, "tasks": size.tasks}
+        if tokens.get(config.data.kind) == config.train.tokens:
+            return profile
+    return "full"
+
+
 GRIDS: dict[str, Callable[[str], list[RunConfig]]] = {
     "paths": paths,
     # Its parts, for reference runs made one after the other; the tied models of words are stored with accuracy-words.
