@@ -15,7 +15,7 @@ from agf_core.training import TrainConfig
 CORPUS = "genesis"  # public domain, and few words often repeated: what so small a model can learn
 VOCABULARY = 2048
 LAYERS = 3
-TOKENS = {"smoke": 4_096, "cpu": 300_000, "full": 300_000}
+TOKENS = {"smoke": 4_096, "cpu": 600_000, "full": 600_000}
 HELDOUT = {"smoke": 1_024, "cpu": 4_096, "full": 4_096}
 
 
