@@ -85,6 +85,8 @@ def executed_page(notebook: dict[str, Any], page: str, notices: Iterable[str]) -
                 files[f"figures/{name}.svg"] = text_of(output, "image/svg+xml")
                 files[f"_static/data/{name}.csv"] = record["csv"]
                 shown.append(markdown(figure(record, name)))
+            elif record.get("kind") == "interactive":
+                shown.append(markdown(live(text_of(output, "text/html"), label(f"{page}-{record['name']}"))))
             elif record and record["kind"] != "caption":  # a figure's caption is set with the figure
                 shown.append(markdown(text_of(output, "text/markdown")))
             elif not record:
@@ -132,6 +134,11 @@ def figure(record: dict[str, Any], name: str) -> str:
         f"{html.escape(made)}</span>"
         "\n````\n"
     )
+
+
+def live(text: str, target: str) -> str:
+    """The live form of a figure, which its own script sets in the place of the picture `target`."""
+    return f'`````{{raw}} html\n<div data-for="{target}">\n{text}\n</div>\n`````\n'
 
 
 def without_machine(notebook: dict[str, Any]) -> dict[str, Any]:

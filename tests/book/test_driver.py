@@ -13,6 +13,8 @@ from pathlib import Path
 import mini
 import pytest
 
+from book.driver import stage
+
 BROKEN = mini.chapter("from agf_core import figures\nfigures.say('so far')\nraise RuntimeError('the sky fell')")
 
 
@@ -60,6 +62,25 @@ def test_built_skipped_changed_and_given_parameters(book):
     assert "<h1>How long is a word? (word = gravity)" in page(book, "notebooks/letters--word-gravity")
     assert "letters--word-gravity.html" in page(book, "notebooks/letters")
     assert "Letters: 9." in page(book, "index")
+
+
+def test_a_live_figure_is_staged_as_html_for_its_picture():
+    """Beside the picture, its caption and its data, which stay for print and for readers without scripts."""
+    provenance = {"parameters": {"profile": "smoke"}, "commit": "v1", "device": "a CPU", "seconds": 1}
+    still = {"kind": "figure", "name": "walk", "caption": "It walks.", "alt": "A map.", "csv": "x\n1\n"}
+    outputs = [
+        ({"image/svg+xml": "<svg/>"}, {**still, "provenance": provenance}),
+        ({"text/html": "<p>foot</p>"}, {"kind": "caption", "name": "walk"}),
+        ({"text/html": "<div>\n\n    live ```` </div>"}, {"kind": "interactive", "name": "walk"}),
+    ]
+    cell = mini.cell("code", "show()")
+    cell["outputs"] = [{"output_type": "display_data", "data": d, "metadata": {"agf": m}} for d, m in outputs]
+    made, files = stage.executed_page({"cells": [cell], "metadata": {}}, "letters", [])
+    shown = [c["source"] for c in made["cells"] if c["cell_type"] == "markdown"]
+    assert len(shown) == 2 and ":name: fig-letters-walk" in shown[0] and "It walks." in shown[0]
+    assert shown[1].startswith('`````{raw} html\n<div data-for="fig-letters-walk">\n<div>') and "live" in shown[1]
+    assert files["figures/letters-walk.svg"] == "<svg/>" and files["_static/data/letters-walk.csv"] == "x\n1\n"
+    assert "foot" not in json.dumps(made)
 
 
 def test_wrong_requests_are_refused_with_the_choices(book):
