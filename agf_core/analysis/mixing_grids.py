@@ -2,7 +2,7 @@
 
 Bytes: AGF with association and without at three sizes (2 layers of 64 are `grids`' own runs), and at 2 x 64 four other
 ways of mixing without association, and none at all; free fields with association are `field_grids`' own.
-Multi-query recall: the same ways, on a task that its models learn.
+Multi-query recall: the same ways, at the width and the rate at which full attention learns it.
 Seeds as in `grids`. Every model of a size has the same parameters but for its field's own (`pairs`: one number for each
 pair of positions); without association those of queries and keys stay, unused.
 """
@@ -123,8 +123,14 @@ def _others(profile: str) -> list[RunConfig]:
     return [c for n, configs in on_bytes(profile, grids.BODY["dim"]).items() if n in OTHERS for c in configs]
 
 
+def _measured(profile: str) -> list[RunConfig]:
+    """Models of `accuracy` whose weights are needed where something is measured from them."""
+    return [*on_bytes(profile, grids.BODY["dim"])[FULL], *rotary(profile)]
+
+
 GRIDS: dict[str, Callable[[str], list[RunConfig]]] = {
     "encoding_walk": encoding_walk,
+    "encoding_walk-weights": _measured,
     # Its parts, for reference runs made one after the other; those at 2 x 64 of accuracy-bytes belong to it, too.
     "walk-sizes": lambda profile: [c for d in SIZES[profile].dims if d != grids.BODY["dim"]
                                    for c in grids.flat(on_bytes(profile, d))],

@@ -1,0 +1,278 @@
+"""The pictures of the chapter `encoding_walk`. Each function returns a figure and the table of what it draws, for
+`figures.publish` (ours). Recall tokens are orange, the rest is blue, multi-query recall green.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.pyplot import subplots
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from agf_core import claims
+from agf_core.analysis import accuracy_figures, jacobian, mixing_checks, power_figures, replaced
+from agf_core.analysis import mixing_results as of
+from agf_core.analysis.accuracy_figures import Drawn
+from agf_core.analysis.contrasts import mean
+from agf_core.analysis.encoding_walk import Page
+from agf_core.analysis.mixing_checks import BY_FFT, BY_SCORES, PLAIN, allowed
+from agf_core.analysis.mixing_grids import FIELD, FREE_FULL, FULL, MIXINGS
+from agf_core.analysis.mixing_results import QUERIES, RECALL, REST, VALUES, Results
+from agf_core.figures import COLOURS, WIDTH, Estimate
+
+TONES = {RECALL: "exponential", REST: "power", QUERIES: "third"}
+NAMES = {FULL: "full attention, power law", FREE_FULL: "full attention, free field",
+         FIELD: "field alone, power law", "exponential": "field alone, exponential",
+         "free": "field alone, free", "pairs": "constant per position", "uniform": "uniform",
+         "none": "no mixing"}  # fmt: skip
+WAYS = {"field": "its field alone", "mean": "its mean over texts", "shuffled": "scores shuffled"}
+NETS = dict(zip(jacobian.NETS, ("Transformer", "recurrent net (GRU)", "convolution (TCN)")))
+SHORT = dict(zip(jacobian.NETS, ("Transformer", "GRU", "TCN")))
+UNASSIGNED = claims.CLAIMS["M6"].criterion.parts["unassigned"].threshold  # type: ignore[union-attr]
+KINDS = {"filtering": "power", "aggregation": "third", "unassigned": "limit"}
+
+
+def operating(page: Page) -> Drawn:
+    """Shares of verdicts of M5's rule by what is true."""
+    fig, table = power_figures.operating(page.worlds)
+    fig.axes[0].set_ylabel("")
+    return fig, table
+
+
+def known(page: Page) -> Drawn:
+    """Splits of sub-layers whose split is known."""
+    table = page.known
+    fig, ax = subplots(figsize=(WIDTH, 1.2 + 0.36 * len(table)), layout="constrained")
+    _stacked(ax, table, table["sub"])
+    ax.set_xlabel("share of the Jacobian's squared norm")
+    _kinds(fig)
+    return fig, table
+
+
+def _stacked(ax: Axes, table: pd.DataFrame, names: pd.Series) -> None:
+    """A bar for each row, divided by class; what `cross` takes away or adds is a line at the sum of the three."""
+    left, y = np.zeros(len(table)), np.arange(len(table))
+    for kind, tone in KINDS.items():
+        width = table[kind].to_numpy(float).clip(min=0)
+        ax.barh(y, width, left=left, color=COLOURS[tone], height=0.7)
+        left += width
+    ax.axvline(1, color=COLOURS["data"], lw=0.8)
+    ax.set_yticks(y, names)
+    ax.invert_yaxis()
+    ax.set_xlim(0, max(1.02, 1.02 * left.max(initial=1)))
+
+
+def _kinds(fig: object) -> None:
+    handles = [Line2D([], [], marker="s", ls="", ms=8, color=COLOURS[t], label=k) for k, t in KINDS.items()]
+    fig.legend(handles=handles, loc="outside lower center", ncols=3)  # type: ignore[attr-defined]
+
+
+def _put(ax: Axes, e: Estimate, y: float, tone: str, filled: bool = True, vertical: bool = False) -> None:
+    """A mean with its interval, where there is one."""
+    if not np.isfinite(e.value):
+        return
+    half = [[e.value - e.low], [e.high - e.value]] if np.isfinite([e.low, e.high]).all() else None
+    at = {"x": [y], "y": [e.value], "yerr": half} if vertical else {"x": [e.value], "y": [y], "xerr": half}
+    ax.errorbar(**at, fmt="o", ms=5, lw=1.3, color=COLOURS[tone], mfc=COLOURS[tone] if filled else "white")
+
+
+def mixings(page: Page) -> Drawn:
+    """Percent of loss that each retrained mixing adds to full attention's, on recall tokens and on the rest."""
+    rows = []
+    for side, results in accuracy_figures.sides(page):  # type: ignore[arg-type]
+        for name in (n for n in NAMES if n != FULL):
+            for part, value in VALUES.items():
+                values = of.excess(results, name, value)
+                if len(values):
+                    e = mean(values)
+                    rows.append((side, name, part, e.value, e.low, e.high, len(values)))
+    table = pd.DataFrame(rows, columns=["runs", "name", "on", "excess", "low", "high", "seeds"])
+    names = [n for n in NAMES if n in set(table["name"])]
+    fig, ax = subplots(figsize=(WIDTH, 1.6 + 0.44 * max(1, len(names))), layout="constrained")
+    for row in table.itertuples():
+        first = row.runs == table["runs"].iloc[0]
+        y = names.index(row.name) + (-0.16 if row.on == RECALL else 0.16) + (0.0 if first else 0.1)
+        _put(ax, Estimate(row.excess, row.low, row.high), y, TONES[row.on], bool(first))
+    ax.axvline(0, color=COLOURS["chance"], lw=1)
+    ax.axvline(allowed(REST), color=COLOURS["limit"], lw=1, ls="--")
+    ax.set_yticks(range(len(names)), [NAMES[n] for n in names])
+    ax.invert_yaxis()
+    ax.set_xscale("symlog", linthresh=10, linscale=1.0)
+    ticks = [t for t in (-20, -10, -5, 0, 5, 10, 20, 50, 100, 200) if table["excess"].min() - 3 <= t]
+    ticks = [t for t in ticks if t <= max(6.0, 1.3 * table["excess"].max())]
+    ax.set_xticks(ticks, [f"{t:g}" for t in ticks])
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xlabel("loss above full attention's (%)")
+    _legend(fig, [RECALL, REST], "M5 allows", len(set(table["runs"])) > 1)
+    return fig, table
+
+
+def _legend(fig: object, parts: list[str], line: str, hollow: bool = False) -> None:
+    handles = [Line2D([], [], marker="o", ls="", color=COLOURS[TONES[p]], label=p) for p in parts]
+    if hollow:
+        handles.append(Line2D([], [], marker="o", ls="", color=COLOURS["data"], mfc="white", label="this run"))
+    if line:
+        handles.append(Line2D([], [], color=COLOURS["limit"], ls="--", label=line))
+    fig.legend(handles=handles, loc="outside lower center", ncols=4)  # type: ignore[attr-defined]
+
+
+def queries(results: Results) -> Drawn:
+    """Multi-query recall of every model, by mixing, and chance."""
+    table = results.recall
+    names = [n for n in MIXINGS if n in set(table["name"])]
+    fig, ax = subplots(figsize=(WIDTH, 1.4 + 0.36 * max(1, len(names))), layout="constrained")
+    for y, name in enumerate(names):
+        values = of.by_seed(table, name, "accuracy")
+        shift = np.linspace(-0.2, 0.2, len(values)) if len(values) > 1 else np.zeros(1)
+        ax.scatter(values, y + shift, s=16, color=COLOURS[TONES[QUERIES]], lw=0, alpha=0.8)
+    full, chance = of.by_seed(table, FULL, "accuracy"), table["chance"]
+    if len(chance):
+        ax.axvline(chance.iloc[0], color=COLOURS["chance"], lw=1)
+    if len(full):
+        ax.axvline(allowed(QUERIES) * full.mean(), color=COLOURS["limit"], lw=1, ls="--")
+    ax.set_yticks(range(len(names)), [NAMES[n] for n in names])
+    ax.invert_yaxis()
+    ax.set(xlim=(0, 1.03), ylim=(len(names) - 0.5, -0.5), xlabel="multi-query recall, share of answers right")
+    handles = [Line2D([], [], marker="o", ls="", color=COLOURS[TONES[QUERIES]], label="a model"),
+               Line2D([], [], color=COLOURS["chance"], label="chance"),
+               Line2D([], [], color=COLOURS["limit"], ls="--", label="M5 asks of the field alone")]  # fmt: skip
+    fig.legend(handles=handles, loc="outside lower center", ncols=3)
+    return fig, table.assign(above_chance=[_above(results, r) for r in table.itertuples()])
+
+
+def _above(results: Results, row: object) -> float:
+    found = of.above_chance(results, row.name)  # type: ignore[attr-defined]
+    return float(found.get(row.seed, np.nan))  # type: ignore[attr-defined]
+
+
+def gap(results: Results) -> Drawn:
+    """How much of the way from uniform mixing to full attention each mixing goes, on three kinds of task."""
+    table = of.recovered(results)
+    names = [n for n in MIXINGS if n in set(table["name"])]
+    fig, ax = subplots(figsize=(WIDTH, 1.5 + 0.5 * max(1, len(names))), layout="constrained")
+    for row in table.itertuples():
+        y = names.index(row.name) + 0.22 * (list(TONES).index(row.on) - 1)
+        _put(ax, Estimate(row.value, row.low, row.high), y, TONES[row.on])
+    for x, ls in ((0, "-"), (1, "-")):
+        ax.axvline(x, color=COLOURS["chance"], lw=1, ls=ls)
+    ax.set_yticks(range(len(names)), [NAMES[n] for n in names])
+    ax.invert_yaxis()
+    low, high = table["value"].min(), table["value"].max()
+    ax.set(xlim=(max(-1.0, min(-0.1, low - 0.1)), max(1.1, min(2.0, high + 0.1))),
+           xlabel="share of the way from uniform mixing (0) to full attention (1)")  # fmt: skip
+    _legend(fig, list(TONES), "")
+    return fig, table
+
+
+def sizes(results: Results) -> Drawn:
+    """Excess loss of the field alone against full attention's own loss, a colour a kind of token, a panel each."""
+    rows, dims = [], sorted(set(results.losses["dim"]))
+    for part, value in VALUES.items():
+        for dim in dims:
+            full = of.by_seed(results.losses, FULL, value, dim)
+            for seed, x in of.excess(results, FIELD, value, dim).items():
+                rows.append((part, dim, seed, float(full[seed]), float(x)))
+    table = pd.DataFrame(rows, columns=["on", "dim", "seed", "full", "excess"])
+    fig, axes = subplots(1, 2, figsize=(WIDTH, 3.5), sharey=True, layout="constrained")
+    found = of.slopes(results)
+    for ax, part in zip(axes, (RECALL, REST)):
+        own = table[table["on"] == part]
+        ax.scatter(own["full"], own["excess"], s=14, lw=0, alpha=0.5, color=COLOURS[TONES[part]])
+        middle = own.groupby("dim")[["full", "excess"]].mean()
+        ax.plot(middle["full"], middle["excess"], "-", lw=1, color=COLOURS[TONES[part]])
+        for dim, row in middle.iterrows():
+            _put(ax, mean(own.loc[own["dim"] == dim, "excess"]), row["full"], TONES[part], vertical=True)
+            ax.annotate(f"{dim}", (row["full"], row["excess"]), xytext=(7, 7), textcoords="offset points", fontsize=9)
+        ax.axhline(allowed(REST), color=COLOURS["limit"], lw=1, ls="--")
+        ax.axhline(0, color=COLOURS["chance"], lw=1)
+        ax.invert_xaxis()
+        ax.margins(x=0.12, y=0.15)
+        slope = found[part].value
+        ax.set(title=part + (f": {slope:+.1f} a doubling" if np.isfinite(slope) else ""),
+               xlabel="full attention's loss (bits a byte)\nbetter to the right")  # fmt: skip
+    axes[0].set_ylabel("the field alone: loss above\nfull attention's (%)")
+    _legend(fig, [RECALL, REST], "M5 allows")
+    return fig, table
+
+
+def replacements(results: Results) -> Drawn:
+    """Loss added when attention is replaced, in one layer or in all: a row a model and way, a panel a kind of token."""
+    table = results.replaced
+    mean_of = table.groupby(["encoding", "dim", "way", "layer"], sort=False)[["recall", "rest"]].mean().reset_index()
+    rows = [(e, d, w) for e, d, w in dict.fromkeys(zip(mean_of["encoding"], mean_of["dim"], mean_of["way"]))]
+    layers = [*sorted(set(mean_of["layer"]) - {replaced.EVERY}), replaced.EVERY]
+    fig, axes = subplots(1, 2, figsize=(WIDTH, 1.3 + 0.33 * max(1, len(rows))), sharey=True, layout="constrained")
+    grids = []
+    for value in ("recall", "rest"):
+        at = mean_of.set_index(["encoding", "dim", "way", "layer"])[value]
+        grids.append(np.array([[at.get((*row, layer), np.nan) for layer in layers] for row in rows], float))
+    top = max(1.0, float(np.nanmax([np.nanmax(g) for g in grids]))) if rows else 1.0
+    for ax, grid, part in zip(axes, grids, (RECALL, REST)):
+        ax.imshow(np.sqrt(np.clip(grid, 0, None)), cmap="Blues", vmin=0, vmax=1.15 * np.sqrt(top), aspect="auto")
+        for (y, x), v in np.ndenumerate(grid):
+            if np.isfinite(v):
+                dark = np.sqrt(max(v, 0)) > 0.6 * np.sqrt(top)
+                text = f"{v:.0f}" if abs(v) >= 9.95 else f"{round(v, 1) + 0:.1f}"
+                ax.text(x, y, text, ha="center", va="center", fontsize=9, color="white" if dark else COLOURS["data"])
+        ax.set_xticks(range(len(layers)), [n if n == replaced.EVERY else f"layer {n}" for n in layers])
+        ax.set_title(f"{part}, % added")
+        ax.tick_params(length=0)
+        for side in ax.spines.values():
+            side.set_visible(False)
+    called = {"agf": "AGF", "rotary": "rotary"}
+    axes[0].set_yticks(range(len(rows)), [f"{called.get(e, e)} {d}: {WAYS[w]}" for e, d, w in rows])
+    return fig, table
+
+
+def jacobians(results: Results) -> Drawn:
+    """Shares of each sub-layer's Jacobian, three nets; beside it, what stays unassigned, in percent of the norm."""
+    table = results.jacobians.astype(dict.fromkeys(KINDS, float))
+    means = table.groupby(["net", "sub"], sort=False)[[*KINDS, "cross"]].mean().reset_index()
+    means = pd.concat([means[means["net"] == net] for net in NETS], ignore_index=True)
+    fig, (left, right) = subplots(1, 2, figsize=(WIDTH, 1.5 + 0.36 * len(means)), width_ratios=[1.5, 1], sharey=True,
+                                  layout="constrained")  # fmt: skip
+    _stacked(left, means, means["net"].map(SHORT) + ", " + means["sub"])
+    left.set_xlabel("share of the squared norm")
+    overall, y = of.unassigned(results), 0
+    for net in (n for n in NETS if n in overall):
+        part = means[means["net"] == net]
+        for sub in part["sub"]:
+            own = table[(table["net"] == net) & (table["sub"] == sub)]
+            _put(right, mean(100 * np.sqrt(own["unassigned"].clip(lower=0))), y, "limit")
+            y += 1
+        edge = y - len(part) - 0.45, y - 0.55
+        right.plot([overall[net].value] * 2, edge, color=COLOURS["data"], lw=2)
+        left.axhline(edge[1] + 0.05, color=COLOURS["chance"], lw=0.6)
+    right.axvline(UNASSIGNED, color=COLOURS["limit"], lw=1, ls="--")
+    right.set(xlim=(0, 100), xlabel="unassigned (% of the norm)")
+    handles = [Line2D([], [], marker="s", ls="", ms=8, color=COLOURS[t], label=k) for k, t in KINDS.items()]
+    handles += [Line2D([], [], color=COLOURS["data"], lw=2, label="mean of a net"),
+                Line2D([], [], color=COLOURS["limit"], ls="--", label="M6 allows")]  # fmt: skip
+    fig.legend(handles=handles, loc="outside lower center", ncols=3)
+    return fig, table
+
+
+def speed(page: Page) -> Drawn:
+    """Time against length, forwards and in training."""
+    table = page.speed
+    fig, axes = subplots(1, 2, figsize=(WIDTH, 3.6), sharey=True, layout="constrained")
+    tones = {PLAIN: "data", BY_SCORES: "power", BY_FFT: "exponential"}
+    for ax, what in zip(axes, ("forward", "training")):
+        part = table[table["pass"] == what]
+        for name, tone in tones.items():
+            own = part[part["name"] == name]
+            ax.plot(own["length"], 1e3 * own["seconds"], "o-", ms=4, color=COLOURS[tone], label=name)
+        cross = mixing_checks.crossover(table, what)
+        if cross:
+            ax.axvline(cross, color=COLOURS["chance"], lw=1, ls="--")
+        ax.set(xscale="log", yscale="log", title="forwards" if what == "forward" else "forwards and backwards",
+               xlabel="length N (tokens)")  # fmt: skip
+        lengths = sorted(set(part["length"]))
+        ax.xaxis.set_major_locator(FixedLocator(lengths[:: 1 + len(lengths) // 5]))
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.xaxis.set_major_formatter("{x:g}")
+    axes[0].set_ylabel("milliseconds")
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return fig, table
