@@ -13,7 +13,7 @@ from agf_core.runs import RunConfig
 
 KINDS = (*field_grids.FREE, "rotary")  # a free field from two starts, and positions that are no field
 SECOND = {"treebank": "brown"}  # of every other text it is the Treebank
-SEEDS = {"smoke": 1, "cpu": 1, "full": 8}  # at most, of each kind, on the second text
+SEEDS = {"smoke": 1, "cpu": 1, "full": 3}  # at most, of each kind, on the second text
 
 
 def second(corpus: str) -> str:

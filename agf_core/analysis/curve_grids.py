@@ -19,7 +19,7 @@ from agf_core.training import TrainConfig
 KINDS = ("free", "rotary")  # nobody imposes a law on their positions
 RATE = 2e-3  # constant: half of the rate that `grids` tunes for a cosine, whose mean is about half of its peak
 WARMUP = 0.01  # of the budget; the first point of a curve lies at 1/64
-WORDS = {"smoke": 1, "cpu": 1, "full": 4}  # seeds of models of words whose forgetting is measured
+WORDS = {"smoke": 0, "cpu": 1, "full": 4}  # seeds of models of words whose forgetting is measured
 LANGUAGES = ("power:exponent=0", "power:exponent=1", "exponential:rate=0.1")  # of copies; the first: even to 64 back
 
 
@@ -65,7 +65,7 @@ def learning(
 
 def forgetting(profile: str, corpus: str = grids.CORPUS, seed: int = 0) -> dict[str, list[RunConfig]]:
     """Kind → models of text whose forgetting is measured: those of `power_vs_exp` and `accuracy`."""
-    few = None if profile == "full" else 2
+    few = {"smoke": 1, "cpu": 2}.get(profile)
     return {
         "free, bytes": field_grids.free(profile, "flat", corpus, seed)[:few],
         "rotary, bytes": field_grids.named(profile, "rotary", corpus, seed)[:few],
