@@ -50,7 +50,7 @@ TASKS = {
     "bytes": Task({"kind": "bytes"}, 128, 4, "bytes"),
     "words": Task({"kind": "words"}, 64, 8, "words"),
     "tags": Task({"kind": "tags"}, 64, 8, "words"),
-    # At the rates that suit bytes nobody learns it in 0.8 M tokens; at a quarter of them AGF does in 0.2 M (see the log).
+    # At the rates that suit bytes nobody learns it in 0.8 M tokens, at a quarter of them some seeds do (see the log).
     "recall": Task({"kind": "recall", "corpus": "", "pairs": 3, "symbols": 8}, 32, 16, "bytes", rate=1e-3),
     "copy": Task({"kind": "copy", "corpus": "", "symbols": 4}, 64, 16, "bytes"),
 }

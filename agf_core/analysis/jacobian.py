@@ -112,7 +112,8 @@ def split(sub: Sub, x: Tensor) -> Parts:
     own = mean[:, -1]  # by the last position's own input, on which the residual path acts
     identity = norm + 2 * float(own.diagonal().double().sum()) + len(own)
     shares = [filtering, aggregation, rest, norm - filtering - aggregation - rest]
-    return Parts(*(s / norm for s in shares), norm, identity)
+    filtered, gathered, left, cross = (s / norm for s in shares)
+    return Parts(filtered, gathered, left, cross, norm, identity)
 
 
 def _square(j: Tensor) -> float:
@@ -153,8 +154,8 @@ def mlp_of(block: Block) -> Sub:
     return sub
 
 
-def gru_of(layer: nn.GRU) -> Sub:
-    """One recurrent layer, step by step; z and r weigh positions, the candidate's tanh is pointwise."""
+def gru_of(layer: Any) -> Sub:
+    """One recurrent layer (nn.GRU), step by step; z and r weigh positions, the candidate's tanh is pointwise."""
 
     def sub(x: Tensor, bends: Bends) -> Tensor:
         h, inputs = x.new_zeros(len(x), layer.hidden_size), x @ layer.weight_ih_l0.mT + layer.bias_ih_l0

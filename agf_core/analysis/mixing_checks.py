@@ -4,7 +4,7 @@ the convolution's time and error beside attention's (ours).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import numpy as np
@@ -135,7 +135,7 @@ def speed(profile: str, seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["length", "pass", "name", "seconds", "ratio", "low", "high"])
 
 
-def _calls(length: int, training: bool) -> dict[str, partial[None]]:
+def _calls(length: int, training: bool) -> dict[str, Callable[[], None]]:
     torch.manual_seed(0)
     q, k, v, grad = torch.randn(4, 4, HEADS, length, WIDTH).unbind()  # four sequences, as in training
     field = PowerField(HEADS)

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -74,7 +76,9 @@ def _put(ax: Axes, e: Estimate, y: float, tone: str, filled: bool = True, vertic
     if not np.isfinite(e.value):
         return
     half = [[e.value - e.low], [e.high - e.value]] if np.isfinite([e.low, e.high]).all() else None
-    at = {"x": [y], "y": [e.value], "yerr": half} if vertical else {"x": [e.value], "y": [y], "xerr": half}
+    at: dict[str, Any] = {"x": [e.value], "y": [y], "xerr": half}
+    if vertical:
+        at = {"x": [y], "y": [e.value], "yerr": half}
     ax.errorbar(**at, fmt="o", ms=5, lw=1.3, color=COLOURS[tone], mfc=COLOURS[tone] if filled else "white")
 
 
@@ -84,7 +88,7 @@ def mixings(page: Page) -> Drawn:
     for side, results in accuracy_figures.sides(page):  # type: ignore[arg-type]
         for name in (n for n in NAMES if n != FULL):
             for part, value in VALUES.items():
-                values = of.excess(results, name, value)
+                values = of.excess(results, name, value)  # type: ignore[arg-type]
                 if len(values):
                     e = mean(values)
                     rows.append((side, name, part, e.value, e.low, e.high, len(values)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from agf_core.analysis import grids
+from agf_core.analysis import atlas_grids, grids
 from agf_core.runs import RunConfig
 from agf_core.sources.datasets import DataConfig
 from agf_core.training import TrainConfig
@@ -112,7 +112,7 @@ def profile_of(config: RunConfig) -> str:
 
 
 GRIDS: dict[str, Callable[[str], list[RunConfig]]] = {
-    "paths": paths,
+    "paths": lambda profile: [*paths(profile), atlas_grids.configuration(profile)],
     # Its parts, for reference runs made one after the other; the tied models of words are stored with accuracy-words.
     "paths-known": lambda profile: [c for kind in SOURCES for c in known(profile, kind)],
     "paths-tasks": lambda profile: [*grids.flat(pools(profile)), *markov(profile)],

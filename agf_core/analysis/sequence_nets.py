@@ -49,9 +49,10 @@ class SequenceNet(nn.Module):
         return self.head(self.streams(tokens)[-1])
 
 
-def causal(layer: nn.Conv1d, x: Tensor) -> Tensor:
-    """The convolution of (B, N, dim) that sees no future."""
-    return layer(F.pad(x.mT, (layer.kernel_size[0] - 1, 0))).mT
+def causal(layer: Any, x: Tensor) -> Tensor:
+    """What a Conv1d makes of (B, N, dim) without seeing the future."""
+    out: Tensor = layer(F.pad(x.mT, (layer.kernel_size[0] - 1, 0)))
+    return out.mT
 
 
 def trained(kind: str, data: Data, dim: int, layers: int, context: int, tokens: int, seed: int) -> SequenceNet:
