@@ -5,6 +5,7 @@ nearer two thirds of the lags by least squares weighted by the means' standard e
 An item counts if it is remembered: its recall's interval lies above 0 at each of the three nearest lags (three in a
 row: less than once in ten thousand items that are not remembered), and at the nearest its odds are up by a tenth or
 more: a word in the place of another moves the next words' odds a little for other reasons than that it is remembered.
+As many items as pass this test upside down, recall below 0, pass it by chance: no memory does that.
 An item's number is the power law's error over the exponential's; these are averaged in logarithms within a model, then
 over models, which are the clusters.
 """
@@ -12,7 +13,7 @@ over models, which are the clusters.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -41,6 +42,23 @@ def remembered(found: Recall) -> Array:
     near = slice(0, NEAREST)
     above = (found.mean[:, near] - Z * found.se[:, near] > 0).all(1)
     return np.asarray(above & (found.mean[:, 0] >= LEAST))
+
+
+def mirrored(found: Recall) -> Array:
+    """Which items pass that test upside down, (I,) bool."""
+    return remembered(replace(found, mean=-found.mean))
+
+
+def by_chance(kinds: Mapping[str, Sequence[Recall]]) -> str:
+    """Why the remembered items may be none: not clearly more of them than of mirrored ones; "" where there are."""
+    every = [r for part in kinds.values() for r in part]
+    held, upside = (int(sum(test(r).sum() for r in every)) for test in (remembered, mirrored))
+    if not held or stats.binomtest(held, held + upside, alternative="greater").pvalue < 0.025:
+        return ""
+    return (
+        f"{held} curves pass the test for being remembered, and {upside} pass it upside down, which no memory does: "
+        "what passes may be chance"
+    )
 
 
 def score(found: Recall) -> pd.DataFrame:
@@ -166,7 +184,8 @@ def stability(found: Recall) -> tuple[float, float]:
 
 
 def summary(kinds: Mapping[str, Sequence[Recall]]) -> pd.DataFrame:
-    """One row a kind: models, items (scored in all), remembered, nearest (nats, mean), se, ratio, low, high."""
+    """One row a kind: models, items (scored in all), remembered, mirrored, nearest (nats, mean) with its interval, the
+    lag, ratio with its interval."""
     rows = []
     for kind, found in kinds.items():
         if not found:
@@ -174,7 +193,8 @@ def summary(kinds: Mapping[str, Sequence[Recall]]) -> pd.DataFrame:
         scores = [score(r) for r in found]
         near = mean(np.array([r.mean[:, 0].mean() for r in found]))
         e = ratio(scores) or Estimate(np.nan, np.nan, np.nan)
-        rows.append((kind, len(found), sum(map(len, scores)), int(sum(s["remembered"].sum() for s in scores)),
-                     near.value, near.low, near.high, int(found[0].lags[0]), e.value, e.low, e.high))  # fmt: skip
-    columns = ["kind", "models", "items", "remembered", "nearest", "nearest_low", "nearest_high", "lag", "ratio"]
-    return pd.DataFrame(rows, columns=[*columns, "low", "high"])
+        held, upside = (int(sum(test(r).sum() for r in found)) for test in (remembered, mirrored))
+        rows.append((kind, len(found), sum(map(len, scores)), held, upside, near.value,
+                     near.low, near.high, int(found[0].lags[0]), e.value, e.low, e.high))  # fmt: skip
+    columns = ["kind", "models", "items", "remembered", "mirrored", "nearest", "nearest_low", "nearest_high", "lag"]
+    return pd.DataFrame(rows, columns=[*columns, "ratio", "low", "high"])

@@ -63,14 +63,17 @@ def text(page: Page) -> str:
     found = forgetting_laws.summary(page.retention.recalls)
     if found.empty:
         return nothing(page)
-    rows = [["models of text", "models", "word curves", "remembered", "recall at the nearest lag (nats) [95 %]",
-             "at lag", "error ratio [95 %]"]]  # fmt: skip
+    rows = [["models of text", "models", "word curves", "remembered", "the same upside down",
+             "recall at the nearest lag (nats) [95 %]", "at lag", "error ratio [95 %]"]]  # fmt: skip
     for r in found.itertuples():
         near = shown(Estimate(r.nearest, r.nearest_low, r.nearest_high), ".3f")
         ratio = shown(Estimate(r.ratio, r.low, r.high))
-        counts = [str(n) for n in (r.models, r.items, r.remembered)]
+        counts = [str(n) for n in (r.models, r.items, r.remembered, r.mirrored)]
         rows.append([TEXT[r.kind][1], *counts, near, str(r.lag), ratio])
-    return table(rows)
+    return table(rows) + (
+        "\n\n*Upside down*: words whose having been there *lowers* their odds by as much. A word in the place of "
+        "another moves its neighbours' odds either way, remembered or not; so many of the remembered may be just that."
+    )
 
 
 def copies(page: Page) -> str:
@@ -82,10 +85,17 @@ def copies(page: Page) -> str:
             continue
         scores = [forgetting_laws.score(r) for r in models]
         e, best = forgetting_laws.ratio(scores), _best(law, models[0])
-        rows.append([LANGUAGES[law], KINDS[kind][1], str(len(models)), shown(e) if e else "nothing is remembered",
+        rows.append([LANGUAGES[law], KINDS[kind][1], str(len(models)), _few(e, scores),
                      f"{forgetting_laws.score(best)['ratio'].iloc[0]:.2f}", _half(models), _half([best]),
                      f"{np.mean([_distance(r, best) for r in models]):.2f}"])  # fmt: skip
     return table(rows) if len(rows) > 1 else "No model of a language of copies is measured here."
+
+
+def _few(e: Estimate | None, scores: Sequence[object]) -> str:
+    """A ratio; an interval over fewer than three models would say nothing."""
+    if e is None:
+        return "nothing is remembered"
+    return shown(e) if len(scores) > 2 else f"{e.value:.2f} (no interval)"
 
 
 def _best(law: str, like: Recall) -> Recall:
@@ -163,5 +173,10 @@ def meaning(page: Page) -> str:
         return (
             "Retention: models of this size, trained on this much text, have next to none, so text cannot say by which "
             f"law they would lose it. {copies_in_short(page)}"
+        )
+    if why := forgetting_laws.by_chance(page.retention.recalls):
+        return (
+            f"Retention: {why}. So text does not say by which law models of this size lose a word. "
+            f"{copies_in_short(page)}"
         )
     return f"Retention: where models of text recall words, the power law's error is {e.value:.2f} of the exponential's."

@@ -264,6 +264,7 @@ def evidence(page: Page, claim: str) -> dict[str, Any] | None:
     stored = results is page.reference
     part = next(iter(CLAIMS[claim].criterion.parts))
     tokens = curve_grids.SIZES[results.profile].tokens
+    chance = forgetting_laws.by_chance(results.recalls) if claim == "A5" else ""
     text = grids.CORPUS if stored else page.corpus
     about = {"A4": f"{tokens / 1e6:.3g} M bytes at a constant rate", "A5": "recall of words"}[claim]
     return {
@@ -272,7 +273,7 @@ def evidence(page: Page, claim: str) -> dict[str, Any] | None:
         "unit": "share of curves" if claim == "A4" else "error ratio",
         "scope": f"small models trained here ({grids.BODY['layers']} layers of {grids.BODY['dim']}; {about}; {text})",
         "profile": results.profile, "runs": results.made if stored else "",
-        "here": agreement(page, claim) if stored else "", "too_small": powerless(page.worlds.get(claim)),
+        "here": agreement(page, claim) if stored else "", "too_small": powerless(page.worlds.get(claim)) or chance,
     }  # fmt: skip
 
 

@@ -60,8 +60,8 @@ def in_short(page: Page) -> str:
 
 def _no(page: Page, claim: str) -> str:
     found = evidence(page, claim)
-    why = powerless(page.worlds.get(claim)) if found else ""
-    return f" The rule cannot decide, though: {why}." if why else ""
+    why = found["too_small"] if found else ""
+    return f" That decides nothing, though: {why}." if why else ""
 
 
 def whose(page: Page) -> str:

@@ -225,8 +225,9 @@ def meaning(page: Page) -> str:
     if (found := encoding_walk.evidence(page)) and word(page) != TOO_SMALL:
         each = CLAIMS["M5"].criterion.verdict(found["effect"], found["ci"])[1]
         fails, holds = ([p for p in each if each[p] == v] for v in (NOT_SUPPORTED, SUPPORTED))
-        points.append(f"By our thresholds association is redundant on {listed(ON[p] for p in holds)}, and is not on "
-                      f"{listed(ON[p] for p in fails)}.")  # fmt: skip
+        said = [f"it is {what} on {listed(ON[p] for p in on)}" for what, on in
+                (("redundant", holds), ("not redundant", fails)) if on]  # fmt: skip
+        points.append(f"Association, by our thresholds: {', '.join(said) or 'nothing can be told'}.")
         if REST in fails and RECALL in fails:
             near = abs(found["effect"][RECALL] - found["effect"][REST]) < allowed(REST)
             if near:

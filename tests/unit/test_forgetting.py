@@ -157,6 +157,18 @@ def test_noise_is_not_remembered():
     assert forgetting_laws.ratio([table]) is None and forgetting_laws.ratio([]) is None
 
 
+def test_as_many_upside_down_are_chance():
+    near = np.array([[0.3], [0.2], [-0.3], [0.01]]) * LAGS[0] / LAGS
+    both = Recall(near, np.full(near.shape, 1e-3), LAGS, tuple("abcd"))
+    assert forgetting_laws.remembered(both).tolist() == [True, True, False, False]
+    assert forgetting_laws.mirrored(both).tolist() == [False, False, True, False]
+    why = forgetting_laws.by_chance({"free, bytes": [both], "rotary, bytes": []})
+    assert why.startswith("2 curves pass") and "1 pass it upside down" in why
+    held = Recall(np.repeat(near[:1], 8, axis=0), np.full((8, len(LAGS)), 1e-3), LAGS, EIGHT)
+    assert forgetting_laws.by_chance({"free, bytes": [held]}) == "" == forgetting_laws.by_chance({"free, bytes": []})
+    assert forgetting_laws.by_chance({"free, bytes": [held, both, both]}) == ""  # twelve against two
+
+
 def test_the_rule_decides_where_noise_is_small_and_not_where_it_is_large():
     sure = characteristics("A5", forgetting_laws.worlds(np.full(12, 0.01), LAGS, 16, copies=20), 60).set_index("world")
     assert sure.loc["power", SUPPORTED] > 0.9
