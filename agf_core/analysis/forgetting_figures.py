@@ -69,7 +69,7 @@ def _band(ax: Axes, models: Sequence[Recall], tone: str, label: str) -> pd.DataF
     table = pd.DataFrame({"lag": models[0].lags, "recall": [e.value for e in each], "low": [e.low for e in each],
                           "high": [e.high for e in each], "models": len(models)})  # fmt: skip
     ax.plot(table["lag"], table["recall"], "o-", ms=4, color=COLOURS[tone], label=label)
-    if np.isfinite(table["low"]).all():
+    if len(models) > 2:  # an interval over two says nothing, and takes all the room
         ax.fill_between(table["lag"], table["low"], table["high"], color=COLOURS[tone], alpha=0.2, lw=0)
     return table
 
