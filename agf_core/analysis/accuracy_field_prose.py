@@ -151,6 +151,13 @@ def tasks(page: Page) -> str:
             continue
         out.append(
             f"{what}: best is {called(score.index[-1])} with {score.iloc[-1]:.1%}; AGF {score.get('agf', np.nan):.1%}; "
-            f"chance {chance:.1%}. More than 5 points above chance: {listed(above)}."
+            f"chance {chance:.1%}. More than 5 points above chance: {listed(above)}.{_luck(runs, above, chance)}"
         )
     return "\n".join(f"- {line}" for line in out)
+
+
+def _luck(runs: pd.DataFrame, names: list[str], chance: float) -> str:
+    """Where some seeds learn a task and others don't, a mean says little: how many did."""
+    counts = {n: (part["accuracy"] > (1 + chance) / 2) for n, part in runs.groupby("name") if n in names}
+    split = [f"{called(n)} {hit.sum()} of {len(hit)}" for n, hit in counts.items() if 0 < hit.sum() < len(hit)]
+    return f" Learned by some seeds only, so the mean says little: {', '.join(split)}." if split else ""

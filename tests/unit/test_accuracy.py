@@ -342,6 +342,18 @@ def test_a_task_that_nobody_learned_is_too_small_to_tell():
     assert ["too small to tell" in line for line in said] == [False, True, True]
 
 
+def test_a_task_that_some_seeds_learned_says_how_many():
+    found = page()
+    one = found.here.tasks["recall"]
+    runs = pd.concat([one.assign(seed=s) for s in range(3)], ignore_index=True)
+    ours = runs["name"] == "agf"
+    runs["accuracy"] = np.where(ours & (runs["seed"] == 0), 1.0, runs["chance"])
+    found.here.tasks["recall"] = runs
+    assert "Learned by some seeds only, so the mean says little: AGF 1 of 3." in field_prose.tasks(found)
+    runs["accuracy"] = np.where(ours, 1.0, runs["chance"])
+    assert "some seeds" not in field_prose.tasks(found)
+
+
 def test_the_plane_names_what_is_published_and_counts_in_percent_of_agf():
     cells = field.cells(page().plane)
     assert len(cells) == 30 and set(cells["published"]) - {""} == {"AGF", "ALiBi", "KERPLE-\npower", "T5", "FIRE"}
