@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 
 from agf_core.analysis import chapter_runs, grids, jacobian, measured, mixing_checks, mixing_grids, replaced
-from agf_core.analysis.mixing_checks import FALSE, HALF, POWER, TRUE, allowed
+from agf_core.analysis import operating as rules
+from agf_core.analysis.mixing_checks import HALF, TRUE, allowed
 from agf_core.analysis.mixing_grids import FULL
 from agf_core.analysis.mixing_results import (
     DIM,
@@ -124,10 +125,7 @@ def powerless(worlds: pd.DataFrame) -> str:
     """Why M5's rule cannot decide with seeds that scatter like these; "" where it can."""
     share = worlds.set_index("world")[SUPPORTED]
     power, false = share[TRUE], share.drop([TRUE, HALF]).max()
-    if power >= POWER and false <= FALSE:
-        return ""
-    return (f"the rule says *supported* in {power:.0%} of the worlds in which nothing is lost, and in up to "
-            f"{false:.0%} of those in which too much is; it would need ≥ {POWER:.0%} and ≤ {FALSE:.0%}")  # fmt: skip
+    return rules.powerless(power, false, "in which nothing is lost", "of those in which too much is")
 
 
 def evidence(page: Page) -> dict[str, Any] | None:

@@ -155,11 +155,9 @@ def human(page: Page) -> str:
     stable = "; ".join(f"{r.series} {r.stability:.0f} minutes" for r in known.itertuples())
     scale = fsrs_to_shifted_power(1.0)["scale"]
     return (
-        f"{table(rows)}\n\nFSRS's curve is a shifted power law, and its stability the time at which recall is 90 %: "
-        "with its "
-        f"decay of one half the scale is {scale:.2f} stabilities. A shifted power law fitted to the savings has a "
-        "scale of its "
-        "own, and so a stability, "
+        f"{table(rows)}\n\nFSRS's curve is a shifted power law, and its stability the time at which recall is 90 "
+        f"%: with its decay of one half the scale is {scale:.2f} stabilities. A shifted power law fitted to the "
+        "savings has a scale of its own, and so a stability, "
         + (f"only here: {stable}. The other series are pure powers of time over all that was measured." if stable else
            "in none of the series: they are pure powers of time over all that was measured.")
     )  # fmt: skip

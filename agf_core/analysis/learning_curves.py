@@ -18,6 +18,7 @@ import pandas as pd
 import torch
 
 from agf_core.analysis import chapter_runs, curve_grids, curve_laws, forgetting, forgetting_laws, grids, measured
+from agf_core.analysis import operating as rules
 from agf_core.analysis.curve_laws import Curves
 from agf_core.analysis.forgetting import Recall, Reminder
 from agf_core.analysis.operating import characteristics
@@ -29,7 +30,6 @@ from agf_core.training import build_model
 
 PARTS = ("learning_curves-learning", "learning_curves-echoes", "accuracy-bytes")  # stored runs that the page reads
 TRIALS = {"smoke": 20, "cpu": 100, "full": 300}
-POWER, FALSE = 0.8, 0.05  # what a rule must reach before it decides
 NOISE = 0.03  # nats: of recall where none was measured
 NEAR = 0.5  # nats: recall at the nearest lag that A5's rule is tried with
 
@@ -246,13 +246,7 @@ def powerless(worlds: pd.DataFrame | None) -> str:
         return ""
     share = worlds.set_index("world")[SUPPORTED]
     power, false = share["power"], share.drop("power").max()
-    if power >= POWER and false <= FALSE:
-        return ""
-    return (
-        f"with noise as measured the rule says *{SUPPORTED}* in {power:.0%} of the worlds in which the power law is "
-        "true "
-        f"and in up to {false:.0%} of the others; it would need ≥ {POWER:.0%} and ≤ {FALSE:.0%}"
-    )
+    return rules.powerless(power, false, "with this noise in which the power law is true")
 
 
 def evidence(page: Page, claim: str) -> dict[str, Any] | None:

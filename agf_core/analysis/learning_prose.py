@@ -100,8 +100,7 @@ def pooling(results: Results) -> str:
     who, alike = found.winner(), found.winner("exponentials")
     text = (
         f"Pooled into one, the same curves are won by {CALLED[who]}: its error is {found.error('seen', who):.3f} "
-        "nats, that "
-        f"of {CALLED[_other(who)]} {found.error('seen', _other(who)):.3f}. "
+        f"nats, that of {CALLED[_other(who)]} {found.error('seen', _other(who)):.3f}. "
     )
     if who == "power" and alike == "power":
         return text + (
@@ -110,9 +109,8 @@ def pooling(results: Results) -> str:
         )
     if who == "power":
         return text + (
-            "Were every curve exactly the exponential that fits it best, their pool would be won by the exponential: "
-            "here "
-            "pooling alone does not explain it."
+            "Were every curve exactly the exponential that fits it best, their pool would be won by the "
+            "exponential: here pooling alone does not explain it."
         )
     return text + "So pooling did not flatter the power law here" + (
         ", though pooled exponentials would have." if alike == "power" else "."
@@ -130,13 +128,11 @@ def points(results: Results) -> str:
         return "No run was watched on its way, so there is no learning curve to show."
     t, k = c.tokens, c.fitted
     return (
-        f"Here: {len(t)} points, evenly in log tokens from {t[0]:,.0f} to {t[-1]:,.0f} bytes. The laws are fitted to "
-        "the "
-        f"first {k}, up to {t[k - 1]:,.0f} bytes, and predict the others, so from a share of {t[k - 1] / t[-1]:.0%} "
-        "of the "
-        f"training its rest. {c.about['model'].nunique()} runs, {c.about.groupby('model').size().median():.0f} kinds "
-        "of "
-        f"byte in each, the rarest with {c.about['targets'].min():,} held-out targets."
+        f"Here: {len(t)} points, evenly in log tokens from {t[0]:,.0f} to {t[-1]:,.0f} bytes. The laws are fitted "
+        f"to the first {k}, up to {t[k - 1]:,.0f} bytes, and predict the others, so from a share of "
+        f"{t[k - 1] / t[-1]:.0%} of the training its rest. {c.about['model'].nunique()} runs, "
+        f"{c.about.groupby('model').size().median():.0f} kinds of byte in each, the rarest with "
+        f"{c.about['targets'].min():,} held-out targets."
     )
 
 
@@ -147,9 +143,8 @@ def calibration(page: Page) -> str:
         each = worlds.set_index("world")[SUPPORTED]
         why = powerless(worlds)
         out.append(
-            f"- **{claim}**: where the power law is true of all, the rule says *{SUPPORTED}* in {each['power']:.0%} "
-            "of the "
-            f"worlds; in the others in at most {each.drop('power').max():.0%}. "
+            f"- **{claim}**: where the power law is true of all, the rule says *{SUPPORTED}* in "
+            f"{each['power']:.0%} of the worlds; in the others in at most {each.drop('power').max():.0%}. "
             + ("**So it cannot decide with noise of this size**, and does not." if why else "So it can decide.")
         )
     return "\n".join(out)

@@ -23,7 +23,6 @@ from agf_core.attention.convolution import convolve
 from agf_core.claims import CLAIMS, Part
 from agf_core.fields import ExponentialField, Field, PowerField
 
-POWER, FALSE = 0.8, 0.05  # what a rule must promise before it may decide (claims.md)
 SCATTER = {RECALL: 1.0, REST: 1.0, QUERIES: 0.02}  # of seeds, assumed where there are fewer than three
 TRUE, HALF = "nothing is lost", "half of what is allowed is lost"
 PLANTED = {  # world → what the field alone loses on recall tokens and on the rest (%), and its share of recall

@@ -12,10 +12,11 @@ from agf_core.analysis.accuracy_words import known, listed, shown, table
 from agf_core.analysis.contrasts import mean
 from agf_core.analysis.encoding_walk import Page
 from agf_core.analysis.filtering_prose import left_over
-from agf_core.analysis.mixing_checks import FALSE, HALF, PLANTED6, POWER, SCATTER, TRUE, allowed
+from agf_core.analysis.mixing_checks import HALF, PLANTED6, SCATTER, TRUE, allowed
 from agf_core.analysis.mixing_figures import NAMES, NETS, UNASSIGNED
 from agf_core.analysis.mixing_grids import FIELD, FREE_FULL, FULL, MIXINGS
 from agf_core.analysis.mixing_results import DIM, QUERIES, RECALL, REST, VALUES, Results
+from agf_core.analysis.operating import FALSE, POWER
 from agf_core.claims import BY_CONSTRUCTION, CLAIMS, MIN_N, NOT_SUPPORTED, SUPPORTED, TOO_SMALL
 from agf_core.figures import Estimate, Number
 from agf_core.sources import loaded

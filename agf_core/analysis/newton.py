@@ -20,6 +20,7 @@ from scipy import stats
 from torch import Tensor
 
 from agf_core.analysis import calibration, field_grids, heads, newton_worlds, power_pretrained, pretrained
+from agf_core.analysis import operating as rules
 from agf_core.analysis.clusters import clustered
 from agf_core.analysis.contrasts import mean
 from agf_core.analysis.gravity_sums import Gravity, GravitySums
@@ -45,7 +46,6 @@ SAMPLE = {"smoke": 4, "cpu": 12, "full": 12}  # windows whose maps are kept, for
 TRIALS = {"smoke": 50, "cpu": 300, "full": 1000}
 TRAINED = ("flat", "steep", "rotary", "nope", "learned")  # models trained here in which nobody imposed a law
 NEWTON = 2.0
-POWER, FALSE = 0.8, 0.05  # what a rule must reach before it decides
 SMOOTH = 5.0  # how many observations the unigram is worth in the surprisal given the word before
 
 
@@ -205,10 +205,7 @@ def powerless(worlds: pd.DataFrame) -> str:
     """Why the rule cannot decide with this text and these heads; "" where it can."""
     share = worlds.set_index("world")[SUPPORTED]
     power, false = share[newton_worlds.TRUE], share.drop(newton_worlds.TRUE).max()
-    if power >= POWER and false <= FALSE:
-        return ""
-    return (f"the rule says *supported* in {power:.0%} of the worlds in which every head is gravity, and in up to "
-            f"{false:.0%} of the others; it would need ≥ {POWER:.0%} and ≤ {FALSE:.0%}")  # fmt: skip
+    return rules.powerless(power, false, "in which every head is gravity")
 
 
 def by_window(gravity: Gravity) -> pd.DataFrame:

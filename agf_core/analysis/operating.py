@@ -15,6 +15,7 @@ from scipy import stats
 
 from agf_core.claims import CLAIMS, SUPPORTED, VERDICTS, Interval
 
+POWER, FALSE = 0.8, 0.05  # what a rule must promise before it may decide: claims.md, operating characteristics
 Draw = Callable[[np.random.Generator], tuple[Mapping[str, float], Mapping[str, Interval]]]
 
 
@@ -26,6 +27,17 @@ def characteristics(id: str, worlds: Mapping[str, Draw], trials: int = 400, seed
         words = [criterion.verdict(*draw(rng))[0] for _ in range(trials)]
         rows.append({"world": name, **{v: words.count(v) / trials for v in VERDICTS if v in words or v == SUPPORTED}})
     return pd.DataFrame(rows).fillna(0.0)
+
+
+def powerless(power: float, false: float, true: str, others: str = "of the others") -> str:
+    """Why a rule cannot decide that says *supported* in a share `power` of the worlds `true` (a clause) and in up to
+    `false` of `others`; "" where it can."""
+    if power >= POWER and false <= FALSE:
+        return ""
+    return (
+        f"the rule says *{SUPPORTED}* in {power:.0%} of the worlds {true}, and in up to {false:.0%} {others}; it would "
+        f"need ≥ {POWER:.0%} and ≤ {FALSE:.0%}"
+    )
 
 
 def seed_world(scatter: Mapping[str, np.ndarray], effect: Mapping[str, float], seeds: int) -> Draw:

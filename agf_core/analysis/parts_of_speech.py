@@ -29,6 +29,7 @@ from agf_core.analysis import (
     tagger,
     word_classes,
 )  # fmt: skip
+from agf_core.analysis import operating as rules
 from agf_core.analysis.class_map import ClassMap, ClassWeights
 from agf_core.analysis.class_terms import ClassTerms, Design, Terms
 from agf_core.analysis.clusters import clustered
@@ -52,7 +53,6 @@ RESAMPLES = {"smoke": 20, "cpu": 100, "full": 200}
 TRIALS = {"smoke": 50, "cpu": 300, "full": 1000}
 FIRST, SECOND = CLAIMS["A7"].criterion.parts  # of the two texts
 PARTS = ("accuracy-words", "accuracy-tasks", "field-words", "parts_of_speech-second")  # reference runs that are shown
-POWER, FALSE = 0.8, 0.05  # what a rule must reach before it decides
 
 
 @dataclass(frozen=True)
@@ -221,10 +221,7 @@ def powerless(worlds: pd.DataFrame) -> str:
     """Why the rule cannot decide with this text and these heads; "" where it can."""
     table = worlds.set_index("world")[SUPPORTED]
     power, false = table[list(class_worlds.HOLDS)].min(), table.drop(list(class_worlds.HOLDS)).max()
-    if power >= POWER and false <= FALSE:
-        return ""
-    return (f"the rule says *supported* in {power:.0%} of the worlds in which classes count in 9 of 10 heads, and in "
-            f"up to {false:.0%} of the false ones; it would need ≥ {POWER:.0%} and ≤ {FALSE:.0%}")  # fmt: skip
+    return rules.powerless(power, false, "in which classes count in 9 of 10 heads", "of the false ones")
 
 
 def _runs(profile: str, corpus: str, seed: int) -> tuple[pd.DataFrame, pd.DataFrame, str]:

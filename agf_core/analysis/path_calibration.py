@@ -9,6 +9,7 @@ import pandas as pd
 from scipy import stats
 
 from agf_core.analysis import concepts, in_context, known_sources, next_vector, proximity
+from agf_core.analysis import operating as rules
 from agf_core.analysis.contrasts import mean
 from agf_core.analysis.operating import Draw, characteristics
 from agf_core.claims import SUPPORTED
@@ -16,7 +17,6 @@ from agf_core.figures import Estimate
 from agf_core.sources.finite_tasks import Tasks
 from agf_core.sources.hidden import hmm
 
-POWER, FALSE = 0.8, 0.05  # what a rule must reach before it decides (claims.md)
 # Claim → world → (is the claim true there?, the true effects). Of M3: percent at every diversity, the largest first.
 WORLDS: dict[str, dict[str, tuple[bool, dict[str, float]]]] = {
     "M1": {
@@ -93,10 +93,7 @@ def worlds(id: str, found: Mapping[str, Estimate], n: int, beats: pd.DataFrame |
 def powerless(table: pd.DataFrame) -> str:
     """Why a rule cannot decide with so much scatter; "" where it can."""
     power, false = table.loc[table["true"], SUPPORTED].min(), table.loc[~table["true"], SUPPORTED].max()
-    if power >= POWER and false <= FALSE:
-        return ""
-    return (f"with the scatter measured, the rule says *supported* in {power:.0%} of the worlds where the claim is "
-            f"true and in up to {false:.0%} of the others; it would need ≥ {POWER:.0%} and ≤ {FALSE:.0%}")  # fmt: skip
+    return rules.powerless(power, false, "where the claim is true")
 
 
 def known_answers(profile: str, seed: int = 0) -> pd.DataFrame:

@@ -11,9 +11,10 @@ from agf_core.analysis import copies_prose, field_copies, field_grids, law_score
 from agf_core.analysis.accuracy_words import listed, shown, table
 from agf_core.analysis.clusters import clustered
 from agf_core.analysis.contrasts import mean
+from agf_core.analysis.operating import FALSE, POWER
 from agf_core.analysis.power_figures import WINNERS
 from agf_core.analysis.power_pretrained import INPUTS, Observed
-from agf_core.analysis.power_vs_exp import FALSE, FREE, POWER, Page, Results, enough, evidence, powerless
+from agf_core.analysis.power_vs_exp import FREE, Page, Results, enough, evidence, powerless
 from agf_core.analysis.specification_figures import PUBLISHED
 from agf_core.claims import CLAIMS, MIN_N, SUPPORTED, TOO_SMALL
 from agf_core.figures import Estimate, Number

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from agf_core.analysis import chapter_runs, field_copies, field_grids, grids, heads, law_scores, power_pretrained
+from agf_core.analysis import operating as rules
 from agf_core.analysis.field_copies import Array, Texts, agreement, finished, log_fields
 from agf_core.analysis.operating import characteristics
 from agf_core.analysis.power_pretrained import Observed
@@ -29,7 +30,6 @@ from agf_core.runs import Record, RunConfig, reference_runs
 FREE, WITHOUT = field_grids.FREE, field_grids.WITHOUT
 KINDS = (*FREE, *WITHOUT)  # of models whose heads are scored: two starts of a free field, two without a field
 PARTS = [g for g in field_grids.GRIDS if g.startswith("field-") and g not in ("field-absolute", "field-stopped")]
-POWER, FALSE = 0.8, 0.05  # what a rule must promise before it may decide (claims.md)
 LEAST = 5  # distances on which a law is fitted: with fewer nothing is scored
 
 
@@ -284,13 +284,7 @@ def powerless(worlds: pd.DataFrame | None) -> str:
         return ""
     share = worlds.set_index("world")[SUPPORTED]
     power, false = share["power"], share.drop("power").max()
-    if power >= POWER and false <= FALSE:
-        return ""
-    return (
-        f"with heads that scatter about every law as these do, the rule says *supported* in {power:.0%} of the worlds "
-        f"in which all heads are power laws, and in up to {false:.0%} of the others; it would need ≥ {POWER:.0%} and "
-        f"≤ {FALSE:.0%}"
-    )
+    return rules.powerless(power, false, "with heads that scatter as these do in which all are power laws")
 
 
 def worlds(results: Results, trials: int = 400, seed: int = 0, pool: int = 100) -> pd.DataFrame:

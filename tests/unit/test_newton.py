@@ -11,7 +11,7 @@ from matplotlib import pyplot
 from scipy import stats
 
 from agf_core import claims
-from agf_core.analysis import newton, newton_maps, newton_worlds
+from agf_core.analysis import newton, newton_maps, newton_worlds, operating
 from agf_core.analysis import newton_figures as draw
 from agf_core.analysis import newton_prose as prose
 from agf_core.analysis.gravity_sums import GravitySums, _icc, _Solver
@@ -203,8 +203,8 @@ def test_the_rule_tells_the_worlds_apart(worlds):
     like, pools = worlds
     like = replace(like, distance_alone=np.ones((6, 6)))  # as many layers as a small encoder has
     table = characteristics("A6", newton_worlds.draws(pools, like, newton.estimates), 60).set_index("world")[SUPPORTED]
-    assert table[newton_worlds.TRUE] >= newton.POWER
-    assert table.drop(newton_worlds.TRUE).max() <= newton.FALSE
+    assert table[newton_worlds.TRUE] >= operating.POWER
+    assert table.drop(newton_worlds.TRUE).max() <= operating.FALSE
     assert newton.powerless(table.reset_index()) == ""
     assert "80%" in newton.powerless(table.mul(0).reset_index())
 
