@@ -115,7 +115,7 @@ def vacuous(results: Results) -> str:
             found = "nothing is known" if gain.empty else f"it is {gain.mean():.1f} %"
             return (f"full attention must gain {2 * least:g} % on uniform mixing before losing {least:g} % means "
                     f"anything; on {part} {found}")  # fmt: skip
-    known, chance = by_seed(results.recall, FULL, "accuracy"), by_seed(results.recall, FULL, "chance")
+    known, chance = (by_seed(results.recall, FULL, value, mixing_grids.WIDTH) for value in ("accuracy", "chance"))
     if known.empty or not (known > (1 + chance) / 2).all():
         return "full attention itself has not learned multi-query recall in every model"
     return ""

@@ -11,8 +11,9 @@ from agf_core.analysis import mixing_results as of
 from agf_core.analysis.accuracy_words import shown
 from agf_core.analysis.contrasts import mean
 from agf_core.analysis.encoding_walk import Page
-from agf_core.analysis.mixing_checks import BY_SCORES, PLAIN, crossover
-from agf_core.analysis.mixing_figures import NETS, WAYS
+from agf_core.analysis.filtering_figures import NETS, WAYS
+from agf_core.analysis.kernel_runs import BY_SCORES
+from agf_core.analysis.mixing_checks import PLAIN, crossover
 from agf_core.analysis.mixing_grids import FIELD
 from agf_core.analysis.mixing_results import DIM, Results
 

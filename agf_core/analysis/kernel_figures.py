@@ -166,7 +166,7 @@ def draw_targets(runs: dict[str, dict[str, Any]]) -> Drawn:
     tables = [pd.DataFrame(run["targets"]).assign(run=where) for where, run in runs.items()]
     table = pd.concat(tables)
     table["share"] = table["value"] / table["limit"]
-    fig, ax = plt.subplots(figsize=(WIDTH, 2.8))
+    fig, ax = plt.subplots(figsize=(WIDTH, 1.2 + 0.33 * table["what"].nunique()))
     for (where, part), marker, colour in zip(table.groupby("run", sort=False), "od", ("power", "third")):
         error = [(part["value"] - part["low"]) / part["limit"], (part["high"] - part["value"]) / part["limit"]]
         ax.errorbar(part["share"], part["target"] + "  " + part["what"], xerr=error, fmt=marker, ms=5,

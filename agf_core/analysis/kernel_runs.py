@@ -7,7 +7,7 @@ import gc
 import platform
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from agf_core.attention import attend
-from agf_core.fields import PowerField
+from agf_core.attention.convolution import convolve
+from agf_core.fields import Field, PowerField
 
 PEERS = {
     "plain": "SDPA, no field",
@@ -31,6 +32,7 @@ OURS = {
     "weight": "attend, trained, placed weight",
 }
 NAMES = PEERS | OURS
+BY_SCORES, BY_FFT = "field alone, by attention", "field alone, by FFT"  # without association, the same result
 DENSE = ("dense", "alibi")  # their memory grows with the square of the length
 BATCH, HEADS, DIM = 1, 8, 64  # kernels.md's shape
 Run = Callable[[], Tensor]
@@ -90,6 +92,30 @@ def one_pass(name: str, tensors: list[Tensor], training: bool, causal: bool = Tr
 
     def both() -> None:
         torch.autograd.grad(run(), [q, k, v, *trained], grad)
+        wait()
+
+    return both if training else forward
+
+
+def alone(q: Tensor, k: Tensor, v: Tensor, field: Field) -> dict[str, Callable[[Tensor], Tensor]]:
+    """Mixing by a field without association, as functions of v: by attention whose scores are 0, and by FFT."""
+    return {BY_SCORES: lambda x: attend(q, k, x, field=field, scale=0.0), BY_FFT: lambda x: convolve(x, field=field)}
+
+
+def pass_of(
+    mix: Callable[[Tensor], Tensor], v: Tensor, grad: Tensor, training: bool, trained: Sequence[Tensor] = ()
+) -> Callable[[], None]:
+    """`mix` of v alone, or with the gradients of v and of what is trained besides; on a GPU waits for the end."""
+    wait = torch.cuda.synchronize if grad.is_cuda else lambda: None
+
+    def forward() -> None:
+        with torch.no_grad():
+            mix(v)
+        wait()
+
+    def both() -> None:
+        x = v.detach().requires_grad_()
+        torch.autograd.grad(mix(x), [x, *trained], grad)
         wait()
 
     return both if training else forward

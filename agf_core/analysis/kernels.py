@@ -3,7 +3,8 @@
     python -m agf_core.analysis.kernels [--quick] [--out FILE]
 
 Everything that is compared is interleaved in one run, in an order drawn anew each round, and compared as the median of
-the rounds' own ratios: a machine that slows down slows both. The targets are kernels.md's C1 to C4.
+the rounds' own ratios: a machine that slows down slows both. The targets C1 to C4 were set before the code was written;
+FFT, that mixing by a field alone is no slower by FFT than by attention, later (ours).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,15 +28,19 @@ from scipy import stats
 import agf_core
 from agf_core.analysis.kernel_runs import (
     BATCH,
+    BY_FFT,
+    BY_SCORES,
     DENSE,
     DIM,
     HEADS,
     NAMES,
     OURS,
+    alone,
     inputs,
     interleave,
     matmul_rate,
     one_pass,
+    pass_of,
     peak_memory,
     processor,
     trainable,
@@ -57,7 +62,7 @@ SIZES = {  # profile: lengths, rounds, length at which C4 is measured (0: it is 
     "cpu": ([128, 256, 512, 1024, 2048], 7, 8192),
     "full": (LENGTHS, 15, 8192),
 }
-LIMITS = {"C1": 1.15, "C2": 1.06, "C3": 1.5, "C3 dense": 0.35, "C4": 64.0}
+LIMITS = {"C1": 1.15, "C2": 1.06, "C3": 1.5, "C3 dense": 0.35, "C4": 64.0, "FFT": 1.0, "FFT trained": 1.0}
 STORED = "kernels-{device}.json"
 VERDICTS = ("met", "not met", "undecided")
 
@@ -122,7 +127,7 @@ def errors(lengths: Iterable[int], heads: int = 2) -> pd.DataFrame:
 
 
 def targets(rounds: int, length: int = TARGET_LENGTH, long: int = 8192) -> pd.DataFrame:
-    """kernels.md's C1 to C4 here: columns target, what, value, low, high, best, limit.
+    """C1 to C4 and FFT here: columns target, what, value, low, high, best, limit.
 
     value is the median of the rounds' ratios, low and high its 95 % interval; C4 is one peak, in MB.
     """
@@ -136,6 +141,7 @@ def targets(rounds: int, length: int = TARGET_LENGTH, long: int = 8192) -> pd.Da
     train = {name: one_pass(name, tensors, True) for name in ("plain", "logit")}
     forward, training = interleave(fast, 2 * rounds), interleave(train, 2 * rounds)
     dense = interleave({n: one_pass(n, tensors, True) for n in ("dense", "logit")}, max(2, rounds // 4))
+    by_fft, by_fft_trained = (interleave(_alone(tensors, t), rounds) for t in (False, True))
 
     def row(target: str, what: str, table: pd.DataFrame, ours: str, peer: str) -> tuple[Any, ...]:
         ratios = table[ours] / table[peer]
@@ -151,7 +157,18 @@ def targets(rounds: int, length: int = TARGET_LENGTH, long: int = 8192) -> pd.Da
     if long:
         extra = float(memory(["logit"], [long])["mb"].iloc[0])
         rows.append(("C4", f"extra memory at N = {long}, MB", *[extra] * 4, LIMITS["C4"]))
+    rows += [
+        row("FFT", "field alone, forward, by FFT / by attention", by_fft, BY_FFT, BY_SCORES),
+        row("FFT trained", "the same, forward + backward with dk", by_fft_trained, BY_FFT, BY_SCORES),
+    ]
     return pd.DataFrame(rows, columns=["target", "what", "value", "low", "high", "best", "limit"])
+
+
+def _alone(tensors: list[torch.Tensor], training: bool) -> dict[str, Callable[[], None]]:
+    """Passes of a field without association, by attention and by FFT, with the gradients of v and of the exponents."""
+    q, k, v, grad = (t.detach() for t in tensors)
+    field = PowerField(HEADS).to(v.device)
+    return {n: pass_of(mix, v, grad, training, list(field.parameters())) for n, mix in alone(q, k, v, field).items()}
 
 
 def median_interval(values: Iterable[float]) -> tuple[float, float]:
@@ -248,7 +265,7 @@ def report(result: dict[str, Any]) -> str:
     for row in result["targets"]:
         word = verdict(row) if is_settled(result) else "too small to tell"
         interval = f"[{row['low']:.3f}, {row['high']:.3f}]"
-        measured = f"{row['target']:9}{row['what']:43}{row['value']:7.3f} {interval:17}"
+        measured = f"{row['target']:12}{row['what']:44}{row['value']:7.3f} {interval:17}"
         lines.append(f"{measured} limit {row['limit']:5.2f}  {word}")
     if result["load"] and result["load"] > BUSY:
         lines.append(f"other work kept {result['load']:.1f} cores busy: these figures say little; run it again alone")

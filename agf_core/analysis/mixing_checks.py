@@ -5,7 +5,6 @@ the convolution's time and error beside attention's (ours).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from agf_core.analysis import jacobian
-from agf_core.analysis.kernel_runs import interleave
+from agf_core.analysis.kernel_runs import BY_FFT, BY_SCORES, alone, interleave, pass_of
 from agf_core.analysis.kernels import median_interval
 from agf_core.analysis.mixing_results import QUERIES, RECALL, REST, Results, differences, percent
 from agf_core.analysis.operating import Draw, characteristics, seed_world
@@ -39,7 +38,7 @@ SEEDS = 8
 LENGTHS = {"smoke": (64, 128, 256), "cpu": (64, 128, 256, 512, 1024, 2048), "full": tuple(2**i for i in range(6, 13))}
 ROUNDS = {"smoke": 3, "cpu": 8, "full": 16}  # more for short texts, fewer for long ones
 HEADS, WIDTH = 4, 16  # of the chapter's models
-PLAIN, BY_SCORES, BY_FFT = "full attention", "field alone, by attention", "field alone, by FFT"
+PLAIN = "full attention"
 
 
 def _enough(values: np.ndarray, part: str) -> np.ndarray:
@@ -142,19 +141,9 @@ def _calls(length: int, training: bool) -> dict[str, Callable[[], None]]:
     def plain(x: Tensor) -> Tensor:
         return F.scaled_dot_product_attention(q, k, x, is_causal=True)
 
-    ways = {PLAIN: plain, BY_SCORES: lambda x: attend(q, k, x, field=field, scale=0.0),
-            BY_FFT: lambda x: convolve(x, field=field)}  # fmt: skip
-
-    def call(name: str) -> None:
-        if not training:
-            with torch.no_grad():
-                ways[name](v)
-            return
-        x = v.clone().requires_grad_()
-        trained = [] if name == PLAIN else list(field.parameters())
-        torch.autograd.grad(ways[name](x), [x, *trained], grad)
-
-    return {name: partial(call, name) for name in ways}
+    found = {PLAIN: pass_of(plain, v, grad, training)}
+    return found | {n: pass_of(mix, v, grad, training, list(field.parameters()))
+                    for n, mix in alone(q, k, v, field).items()}  # fmt: skip
 
 
 def precision(seed: int = 0, length: int = 512) -> dict[str, float]:

@@ -11,15 +11,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.pyplot import subplots
-from matplotlib.ticker import FixedLocator, NullLocator
+from matplotlib.ticker import NullLocator
 
-from agf_core import claims
-from agf_core.analysis import accuracy_figures, jacobian, mixing_checks, power_figures, replaced
+from agf_core.analysis import accuracy_figures, mixing_grids, power_figures
 from agf_core.analysis import mixing_results as of
 from agf_core.analysis.accuracy_figures import Drawn
 from agf_core.analysis.contrasts import mean
 from agf_core.analysis.encoding_walk import Page
-from agf_core.analysis.mixing_checks import BY_FFT, BY_SCORES, PLAIN, allowed
+from agf_core.analysis.mixing_checks import allowed
 from agf_core.analysis.mixing_grids import FIELD, FREE_FULL, FULL, MIXINGS
 from agf_core.analysis.mixing_results import QUERIES, RECALL, REST, VALUES, Results
 from agf_core.figures import COLOURS, WIDTH, Estimate
@@ -29,11 +28,6 @@ NAMES = {FULL: "full attention, power law", FREE_FULL: "full attention, free fie
          FIELD: "field alone, power law", "exponential": "field alone, exponential",
          "free": "field alone, free", "pairs": "constant per position", "uniform": "uniform",
          "none": "no mixing"}  # fmt: skip
-WAYS = {"field": "its field alone", "mean": "its mean over texts", "shuffled": "scores shuffled"}
-NETS = dict(zip(jacobian.NETS, ("Transformer", "recurrent net (GRU)", "convolution (TCN)")))
-SHORT = dict(zip(jacobian.NETS, ("Transformer", "GRU", "TCN")))
-UNASSIGNED = claims.CLAIMS["M6"].criterion.parts["unassigned"].threshold  # type: ignore[union-attr]
-KINDS = {"filtering": "power", "aggregation": "third", "unassigned": "limit"}
 
 
 def operating(page: Page) -> Drawn:
@@ -43,35 +37,7 @@ def operating(page: Page) -> Drawn:
     return fig, table
 
 
-def known(page: Page) -> Drawn:
-    """Splits of sub-layers whose split is known."""
-    table = page.known
-    fig, ax = subplots(figsize=(WIDTH, 1.2 + 0.36 * len(table)), layout="constrained")
-    _stacked(ax, table, table["sub"])
-    ax.set_xlabel("share of the Jacobian's squared norm")
-    _kinds(fig)
-    return fig, table
-
-
-def _stacked(ax: Axes, table: pd.DataFrame, names: pd.Series) -> None:
-    """A bar for each row, divided by class; what `cross` takes away or adds is a line at the sum of the three."""
-    left, y = np.zeros(len(table)), np.arange(len(table))
-    for kind, tone in KINDS.items():
-        width = table[kind].to_numpy(float).clip(min=0)
-        ax.barh(y, width, left=left, color=COLOURS[tone], height=0.7)
-        left += width
-    ax.axvline(1, color=COLOURS["data"], lw=0.8)
-    ax.set_yticks(y, names)
-    ax.invert_yaxis()
-    ax.set_xlim(0, max(1.02, 1.02 * left.max(initial=1)))
-
-
-def _kinds(fig: object) -> None:
-    handles = [Line2D([], [], marker="s", ls="", ms=8, color=COLOURS[t], label=k) for k, t in KINDS.items()]
-    fig.legend(handles=handles, loc="outside lower center", ncols=3)  # type: ignore[attr-defined]
-
-
-def _put(ax: Axes, e: Estimate, y: float, tone: str, filled: bool = True, vertical: bool = False) -> None:
+def put(ax: Axes, e: Estimate, y: float, tone: str, filled: bool = True, vertical: bool = False) -> None:
     """A mean with its interval, where there is one."""
     if not np.isfinite(e.value):
         return
@@ -98,7 +64,7 @@ def mixings(page: Page) -> Drawn:
     for row in table.itertuples():
         first = row.runs == table["runs"].iloc[0]
         y = names.index(row.name) + (-0.16 if row.on == RECALL else 0.16) + (0.0 if first else 0.1)
-        _put(ax, Estimate(row.excess, row.low, row.high), y, TONES[row.on], bool(first))
+        put(ax, Estimate(row.excess, row.low, row.high), y, TONES[row.on], bool(first))
     ax.axvline(0, color=COLOURS["chance"], lw=1)
     ax.axvline(allowed(REST), color=COLOURS["limit"], lw=1, ls="--")
     ax.set_yticks(range(len(names)), [NAMES[n] for n in names])
@@ -123,8 +89,8 @@ def _legend(fig: object, parts: list[str], line: str, hollow: bool = False) -> N
 
 
 def queries(results: Results) -> Drawn:
-    """Multi-query recall of every model, by mixing, and chance."""
-    table = results.recall
+    """Multi-query recall of every model of the width that decides, by mixing, and chance."""
+    table = results.recall[results.recall["dim"] == mixing_grids.WIDTH]
     names = [n for n in MIXINGS if n in set(table["name"])]
     fig, ax = subplots(figsize=(WIDTH, 1.4 + 0.36 * max(1, len(names))), layout="constrained")
     for y, name in enumerate(names):
@@ -146,6 +112,32 @@ def queries(results: Results) -> Drawn:
     return fig, table.assign(above_chance=[_above(results, r) for r in table.itertuples()])
 
 
+def widths(results: Results) -> Drawn:
+    """Multi-query recall with association and without, by width, and chance."""
+    table = results.recall[results.recall["name"].isin((FULL, FIELD))].reset_index(drop=True)
+    fig, ax = subplots(figsize=(WIDTH, 3.2), layout="constrained")
+    dims = sorted(set(table["dim"]))
+    for name, tone, shift in ((FULL, "data", -0.12), (FIELD, TONES[QUERIES], 0.12)):
+        for x, dim in enumerate(dims):
+            values = of.by_seed(table, name, "accuracy", dim)
+            aside = np.linspace(-0.06, 0.06, len(values)) if len(values) > 1 else np.zeros(1)
+            ax.scatter(x + shift + aside, values, s=16, color=COLOURS[tone], lw=0, alpha=0.8)
+            ax.plot([x + shift - 0.1, x + shift + 0.1], [values.mean()] * 2, color=COLOURS[tone], lw=2)
+    for x, dim in enumerate(dims):
+        least = allowed(QUERIES) * of.by_seed(table, FULL, "accuracy", dim).mean()
+        ax.plot([x - 0.35, x + 0.35], [least] * 2, color=COLOURS["limit"], lw=1, ls="--")
+    ax.axhline(table["chance"].iloc[0], color=COLOURS["chance"], lw=1)
+    ax.set_xticks(range(len(dims)), [str(d) for d in dims])
+    ax.set(ylim=(0, 1.05), xlabel="width of two-layer models", ylabel="multi-query recall,\nshare of answers right")
+    handles = [Line2D([], [], marker="o", ls="-", lw=2, color=COLOURS[t], label=NAMES[n])
+               for n, t in ((FULL, "data"), (FIELD, TONES[QUERIES]))]  # fmt: skip
+    handles.append(Line2D([], [], color=COLOURS["chance"], label="chance"))
+    least = f"{allowed(QUERIES):.0%} of full attention's mean"
+    handles.append(Line2D([], [], color=COLOURS["limit"], ls="--", label=least))
+    fig.legend(handles=handles, loc="outside lower center", ncols=2)
+    return fig, table
+
+
 def _above(results: Results, row: object) -> float:
     found = of.above_chance(results, row.name)  # type: ignore[attr-defined]
     return float(found.get(row.seed, np.nan))  # type: ignore[attr-defined]
@@ -158,7 +150,7 @@ def gap(results: Results) -> Drawn:
     fig, ax = subplots(figsize=(WIDTH, 1.5 + 0.5 * max(1, len(names))), layout="constrained")
     for row in table.itertuples():
         y = names.index(row.name) + 0.22 * (list(TONES).index(row.on) - 1)
-        _put(ax, Estimate(row.value, row.low, row.high), y, TONES[row.on])
+        put(ax, Estimate(row.value, row.low, row.high), y, TONES[row.on])
     for x, ls in ((0, "-"), (1, "-")):
         ax.axvline(x, color=COLOURS["chance"], lw=1, ls=ls)
     ax.set_yticks(range(len(names)), [NAMES[n] for n in names])
@@ -187,7 +179,7 @@ def sizes(results: Results) -> Drawn:
         middle = own.groupby("dim")[["full", "excess"]].mean()
         ax.plot(middle["full"], middle["excess"], "-", lw=1, color=COLOURS[TONES[part]])
         for dim, row in middle.iterrows():
-            _put(ax, mean(own.loc[own["dim"] == dim, "excess"]), row["full"], TONES[part], vertical=True)
+            put(ax, mean(own.loc[own["dim"] == dim, "excess"]), row["full"], TONES[part], vertical=True)
             ax.annotate(f"{dim}", (row["full"], row["excess"]), xytext=(7, 7), textcoords="offset points", fontsize=9)
         ax.axhline(allowed(REST), color=COLOURS["limit"], lw=1, ls="--")
         ax.axhline(0, color=COLOURS["chance"], lw=1)
@@ -201,82 +193,3 @@ def sizes(results: Results) -> Drawn:
     return fig, table
 
 
-def replacements(results: Results) -> Drawn:
-    """Loss added when attention is replaced, in one layer or in all: a row a model and way, a panel a kind of token."""
-    table = results.replaced
-    mean_of = table.groupby(["encoding", "dim", "way", "layer"], sort=False)[["recall", "rest"]].mean().reset_index()
-    rows = [(e, d, w) for e, d, w in dict.fromkeys(zip(mean_of["encoding"], mean_of["dim"], mean_of["way"]))]
-    layers = [*sorted(set(mean_of["layer"]) - {replaced.EVERY}), replaced.EVERY]
-    fig, axes = subplots(1, 2, figsize=(WIDTH, 1.3 + 0.33 * max(1, len(rows))), sharey=True, layout="constrained")
-    grids = []
-    for value in ("recall", "rest"):
-        at = mean_of.set_index(["encoding", "dim", "way", "layer"])[value]
-        grids.append(np.array([[at.get((*row, layer), np.nan) for layer in layers] for row in rows], float))
-    top = max(1.0, float(np.nanmax([np.nanmax(g) for g in grids]))) if rows else 1.0
-    for ax, grid, part in zip(axes, grids, (RECALL, REST)):
-        ax.imshow(np.sqrt(np.clip(grid, 0, None)), cmap="Blues", vmin=0, vmax=1.15 * np.sqrt(top), aspect="auto")
-        for (y, x), v in np.ndenumerate(grid):
-            if np.isfinite(v):
-                dark = np.sqrt(max(v, 0)) > 0.6 * np.sqrt(top)
-                text = f"{v:.0f}" if abs(v) >= 9.95 else f"{round(v, 1) + 0:.1f}"
-                ax.text(x, y, text, ha="center", va="center", fontsize=9, color="white" if dark else COLOURS["data"])
-        ax.set_xticks(range(len(layers)), [n if n == replaced.EVERY else f"layer {n}" for n in layers])
-        ax.set_title(f"{part}, % added")
-        ax.tick_params(length=0)
-        for side in ax.spines.values():
-            side.set_visible(False)
-    called = {"agf": "AGF", "rotary": "rotary"}
-    axes[0].set_yticks(range(len(rows)), [f"{called.get(e, e)} {d}: {WAYS[w]}" for e, d, w in rows])
-    return fig, table
-
-
-def jacobians(results: Results) -> Drawn:
-    """Shares of each sub-layer's Jacobian, three nets; beside it, what stays unassigned, in percent of the norm."""
-    table = results.jacobians.astype(dict.fromkeys(KINDS, float))
-    means = table.groupby(["net", "sub"], sort=False)[[*KINDS, "cross"]].mean().reset_index()
-    means = pd.concat([means[means["net"] == net] for net in NETS], ignore_index=True)
-    fig, (left, right) = subplots(1, 2, figsize=(WIDTH, 1.5 + 0.36 * len(means)), width_ratios=[1.5, 1], sharey=True,
-                                  layout="constrained")  # fmt: skip
-    _stacked(left, means, means["net"].map(SHORT) + ", " + means["sub"])
-    left.set_xlabel("share of the squared norm")
-    overall, y = of.unassigned(results), 0
-    for net in (n for n in NETS if n in overall):
-        part = means[means["net"] == net]
-        for sub in part["sub"]:
-            own = table[(table["net"] == net) & (table["sub"] == sub)]
-            _put(right, mean(100 * np.sqrt(own["unassigned"].clip(lower=0))), y, "limit")
-            y += 1
-        edge = y - len(part) - 0.45, y - 0.55
-        right.plot([overall[net].value] * 2, edge, color=COLOURS["data"], lw=2)
-        left.axhline(edge[1] + 0.05, color=COLOURS["chance"], lw=0.6)
-    right.axvline(UNASSIGNED, color=COLOURS["limit"], lw=1, ls="--")
-    right.set(xlim=(0, 100), xlabel="unassigned (% of the norm)")
-    handles = [Line2D([], [], marker="s", ls="", ms=8, color=COLOURS[t], label=k) for k, t in KINDS.items()]
-    handles += [Line2D([], [], color=COLOURS["data"], lw=2, label="mean of a net"),
-                Line2D([], [], color=COLOURS["limit"], ls="--", label="M6 allows")]  # fmt: skip
-    fig.legend(handles=handles, loc="outside lower center", ncols=3)
-    return fig, table
-
-
-def speed(page: Page) -> Drawn:
-    """Time against length, forwards and in training."""
-    table = page.speed
-    fig, axes = subplots(1, 2, figsize=(WIDTH, 3.6), sharey=True, layout="constrained")
-    tones = {PLAIN: "data", BY_SCORES: "power", BY_FFT: "exponential"}
-    for ax, what in zip(axes, ("forward", "training")):
-        part = table[table["pass"] == what]
-        for name, tone in tones.items():
-            own = part[part["name"] == name]
-            ax.plot(own["length"], 1e3 * own["seconds"], "o-", ms=4, color=COLOURS[tone], label=name)
-        cross = mixing_checks.crossover(table, what)
-        if cross:
-            ax.axvline(cross, color=COLOURS["chance"], lw=1, ls="--")
-        ax.set(xscale="log", yscale="log", title="forwards" if what == "forward" else "forwards and backwards",
-               xlabel="length N (tokens)")  # fmt: skip
-        lengths = sorted(set(part["length"]))
-        ax.xaxis.set_major_locator(FixedLocator(lengths[:: 1 + len(lengths) // 5]))
-        ax.xaxis.set_minor_locator(NullLocator())
-        ax.xaxis.set_major_formatter("{x:g}")
-    axes[0].set_ylabel("milliseconds")
-    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    return fig, table

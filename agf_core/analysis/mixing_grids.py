@@ -2,7 +2,7 @@
 
 Bytes: AGF with association and without at three sizes (2 layers of 64 are `grids`' own runs), and at 2 x 64 four other
 ways of mixing without association, and none at all; free fields with association are `field_grids`' own.
-Multi-query recall: the same ways, at the width and the rate at which full attention learns it.
+Multi-query recall: the same ways at the width that decides, AGF with association and without at the other two.
 Seeds as in `grids`. Every model of a size has the same parameters but for its field's own (`pairs`: one number for each
 pair of positions); without association those of queries and keys stay, unused.
 """
@@ -36,14 +36,15 @@ MIXINGS: dict[str, dict[str, Any]] = {  # name → encoding and options; all but
 OTHERS = tuple(MIXINGS)[2:]
 FREE_FULL = "free, full"  # a free field with association, of `field_grids`: what "free" lacks, beside what AGF's lacks
 TASK = DataConfig("recall", "", pairs=3, symbols=8)  # four pairs of sixteen symbols are not learned in 4 M tokens
-# Multi-query recall: at 2 x 128 every pilot learned it within 0.24 M tokens, at 2 x 64 one in three within 0.8 M (log).
-CONTEXT, BATCH, RATE, WIDTH = 32, 16, 5e-4, 128
+# Multi-query recall: at this rate all pilots of width 64 or more learned it, of 32 one in three; at twice it few (log).
+CONTEXT, BATCH, RATE = 32, 16, 5e-4
+WIDTH = 128  # of the models that decide on multi-query recall; the other widths of DIMS stand beside them
 
 
 @dataclass(frozen=True)
 class Size:
-    """Seeds of recall where it carries a verdict (on bytes: `grids`' own), of the other sizes, of the other mixings,
-    of free fields; tokens of recall; widths; mixings."""
+    """Seeds of recall (on bytes, where a verdict is carried: `grids`' own), of the other sizes on bytes, of the other
+    mixings, of free fields; tokens of recall; widths on bytes; mixings."""
 
     recalls: int
     sizes: int
@@ -87,15 +88,15 @@ def _model(name: str, context: int, dim: int) -> dict[str, Any]:
     return {**grids.BODY, "dim": dim, "context": context, **MIXINGS[name], **alone}
 
 
-def on_recall(profile: str, seed: int = 0) -> dict[str, list[RunConfig]]:
-    """Mixing → runs of multi-query recall at 2 x WIDTH."""
+def on_recall(profile: str, dim: int = WIDTH, seed: int = 0) -> dict[str, list[RunConfig]]:
+    """Mixing → runs of multi-query recall at 2 x `dim`: full and field alone at every width, the others at WIDTH."""
     size = SIZES[profile]
     seeds = dict.fromkeys((FULL, FIELD), size.recalls)
-    if profile == "full":  # the other ways are shown by the reference runs alone
+    if profile == "full" and dim == WIDTH:  # the other ways are shown by the reference runs alone
         seeds |= dict.fromkeys(size.mixings, size.others)
     return {
         name: [
-            RunConfig(_model(name, CONTEXT, WIDTH), TASK, TrainConfig(size.recall, BATCH, RATE, seed=s),
+            RunConfig(_model(name, CONTEXT, dim), TASK, TrainConfig(size.recall, BATCH, RATE, seed=s),
                       heldout=min(32_768, grids.SIZES[profile].heldout))
             for s in range(seed, seed + count)
         ]
@@ -108,10 +109,15 @@ def sizes(profile: str, corpus: str = grids.CORPUS, seed: int = 0) -> dict[int, 
     return {dim: on_bytes(profile, dim, corpus, seed) for dim in SIZES[profile].dims}
 
 
+def recalls(profile: str, seed: int = 0) -> list[RunConfig]:
+    """Every run of multi-query recall."""
+    return [c for dim in DIMS for c in grids.flat(on_recall(profile, dim, seed))]
+
+
 def encoding_walk(profile: str, corpus: str = grids.CORPUS, seed: int = 0) -> list[RunConfig]:
     """All that the chapter measures, but for the model with rotary positions, which `accuracy` has."""
     return [*(c for grid in sizes(profile, corpus, seed).values() for c in grids.flat(grid)),
-            *grids.flat(on_recall(profile, seed)), *rotary(profile, corpus, seed)]  # fmt: skip
+            *recalls(profile, seed), *rotary(profile, corpus, seed)]  # fmt: skip
 
 
 def rotary(profile: str, corpus: str = grids.CORPUS, seed: int = 0) -> list[RunConfig]:
@@ -135,5 +141,5 @@ GRIDS: dict[str, Callable[[str], list[RunConfig]]] = {
     "walk-sizes": lambda profile: [c for d in SIZES[profile].dims if d != grids.BODY["dim"]
                                    for c in grids.flat(on_bytes(profile, d))],
     "walk-mixings": _others,
-    "walk-recall": lambda profile: grids.flat(on_recall(profile)),
+    "walk-recall": recalls,
 }  # fmt: skip

@@ -11,9 +11,10 @@ from agf_core.analysis import mixing_results as of
 from agf_core.analysis.accuracy_words import known, listed, shown, table
 from agf_core.analysis.contrasts import mean
 from agf_core.analysis.encoding_walk import Page
+from agf_core.analysis.filtering_figures import NETS, UNASSIGNED
 from agf_core.analysis.filtering_prose import left_over
 from agf_core.analysis.mixing_checks import HALF, PLANTED6, SCATTER, TRUE, allowed
-from agf_core.analysis.mixing_figures import NAMES, NETS, UNASSIGNED
+from agf_core.analysis.mixing_figures import NAMES
 from agf_core.analysis.mixing_grids import FIELD, FREE_FULL, FULL, MIXINGS
 from agf_core.analysis.mixing_results import DIM, QUERIES, RECALL, REST, VALUES, Results
 from agf_core.analysis.operating import FALSE, POWER
@@ -216,6 +217,29 @@ def queries(results: Results) -> str:
         f"whose they are is right in {chance:.0%}. As a share of full attention's accuracy the field alone has "
         f"{plain:.2f}, which flatters; chance taken off: {said}."
     )
+
+
+def wider(results: Results) -> str:
+    """Multi-query recall of the field alone, by width, and whether models that learn it better lose more."""
+    rows, share = [], {}
+    for dim in sorted(set(results.recall["dim"])):
+        full = of.by_seed(results.recall, FULL, "accuracy", dim)
+        own, chance = of.by_seed(results.recall, FIELD, "accuracy", dim), results.recall["chance"].iloc[0]
+        share[dim] = mean((own / full).dropna())
+        learned = int((full > (1 + chance) / 2).sum())
+        rows.append(f"{dim}, where {learned} of {len(full)} learn it with association, {shown(share[dim])}")
+    if not rows:
+        return "Multi-query recall is not measured here."
+    text = f"Accuracy of the field alone as a share of full attention's, by width: {'; '.join(rows)}."
+    if len(share) < 2 or not all(map(known, share.values())):
+        return text
+    within = [str(d) for d, e in share.items() if e.low >= allowed(QUERIES)]
+    text += (f" M5 would hold at {listed(within)}." if within else
+             f" At no width does it come near the {allowed(QUERIES):.0%} that M5 asks.")  # fmt: skip
+    first, last = share[min(share)], share[max(share)]
+    if last.high < first.low:
+        return text + " Wider models learn to look up more surely, and so lose more without association."
+    return text + " Whether wider models lose more cannot be told: where all learn it, the accuracy is at its ceiling."
 
 
 def meaning(page: Page) -> str:

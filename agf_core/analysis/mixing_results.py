@@ -14,7 +14,7 @@ from scipy import stats
 
 from agf_core.analysis import chapter_runs, grids, jacobian, mixing_grids, replaced
 from agf_core.analysis.contrasts import BITS, at_length, mean
-from agf_core.analysis.mixing_grids import FIELD, FULL, MIXINGS
+from agf_core.analysis.mixing_grids import FIELD, FULL, MIXINGS, WIDTH
 from agf_core.figures import Estimate
 from agf_core.runs import Record, RunConfig
 
@@ -29,7 +29,7 @@ class Results:
     """What one profile's runs give.
 
     losses    name, dim, seed, loss, recall, rest (bits a byte), parameters, used (those that a forward pass touches)
-    recall    name, seed, accuracy, loss, chance: multi-query recall at 2 x `mixing_grids.WIDTH`
+    recall    name, dim, seed, accuracy, loss, chance: multi-query recall; it decides at 2 x `mixing_grids.WIDTH`
     replaced  encoding, dim, seed, way, layer ("1" …, "all"), recall, rest: percent of loss added, by model
     jacobians net, seed, sub, and `jacobian.Parts`
     made, ids, failed: commits, machines, dates; the runs; a line for each that diverged
@@ -60,8 +60,8 @@ def collect(
     on_bytes = [(name, dim, config) for dim, grid in mixing_grids.sizes(profile, corpus, seed).items()
                 for name, configs in grid.items() for config in configs]  # fmt: skip
     losses = [row for name, dim, c in on_bytes if (row := _loss(name, dim, found.get(c.id)))]
-    recall = [row for name, configs in mixing_grids.on_recall(profile, seed).items() for c in configs
-              if (row := _recall(name, found.get(c.id)))]  # fmt: skip
+    recall = [row for dim in mixing_grids.DIMS for name, configs in mixing_grids.on_recall(profile, dim, seed).items()
+              for c in configs if (row := _recall(name, dim, found.get(c.id)))]  # fmt: skip
     failed = tuple(
         f"{r['config']['model']['encoding']}, width {r['config']['model']['dim']}, on {r['config']['data']['kind']}, "
         f"seed {r['config']['train']['seed']}: {r['error']}" for r in found.values() if r["status"] == "failed"
@@ -69,7 +69,7 @@ def collect(
     return Results(
         profile,
         pd.DataFrame(losses, columns=["name", "dim", "seed", "loss", "recall", "rest", "parameters", "used"]),
-        pd.DataFrame(recall, columns=["name", "seed", "accuracy", "loss", "chance"]),
+        pd.DataFrame(recall, columns=["name", "dim", "seed", "accuracy", "loss", "chance"]),
         _replaced(replaced.configs(profile, corpus, seed), weights.get("replaced", {})),
         _jacobians(jacobian.configs(profile, corpus, seed), weights.get("jacobian", {})),
         chapter_runs.made(list(found.values())), frozenset(found), failed,
@@ -87,12 +87,12 @@ def _loss(name: str, dim: int, record: Record | None) -> tuple[Any, ...] | None:
     return name, dim, record["config"]["train"]["seed"], *bits, total, total - idle
 
 
-def _recall(name: str, record: Record | None) -> tuple[Any, ...] | None:
+def _recall(name: str, dim: int, record: Record | None) -> tuple[Any, ...] | None:
     if record is None or record["status"] != "ok":
         return None
     about = at_length(record, 1)
     assert about is not None
-    return name, record["config"]["train"]["seed"], about["accuracy"], BITS * about["loss"], record["chance"]
+    return name, dim, record["config"]["train"]["seed"], about["accuracy"], BITS * about["loss"], record["chance"]
 
 
 def _replaced(configs: Sequence[RunConfig], found: Mapping[str, Any]) -> pd.DataFrame:
@@ -132,7 +132,7 @@ def excess(results: Results, name: str, value: str, dim: int = DIM, than: str = 
 
 def differences(results: Results) -> dict[str, pd.Series]:
     """The three parts of M5, by seed."""
-    own, full = (by_seed(results.recall, name, "accuracy") for name in (FIELD, FULL))
+    own, full = (by_seed(results.recall, name, "accuracy", WIDTH) for name in (FIELD, FULL))
     return {RECALL: excess(results, FIELD, "recall"), REST: excess(results, FIELD, "rest"),
             QUERIES: (own / full).dropna()}  # fmt: skip
 
@@ -142,10 +142,10 @@ def estimates(results: Results) -> dict[str, Estimate]:
     return {part: mean(values) for part, values in differences(results).items()}
 
 
-def above_chance(results: Results, name: str) -> pd.Series:
+def above_chance(results: Results, name: str, dim: int = WIDTH) -> pd.Series:
     """Multi-query recall as a share of full attention's, chance taken off both, by seed."""
-    chance = by_seed(results.recall, FULL, "chance")
-    own, full = (by_seed(results.recall, n, "accuracy") - chance for n in (name, FULL))
+    chance = by_seed(results.recall, FULL, "chance", dim)
+    own, full = (by_seed(results.recall, n, "accuracy", dim) - chance for n in (name, FULL))
     return (own / full.where(full > 0)).dropna()
 
 
@@ -165,11 +165,11 @@ def unassigned(results: Results) -> dict[str, Estimate]:
 def recovered(results: Results) -> pd.DataFrame:
     """How much of the way from uniform mixing to full attention each mixing goes: name, on, value, low, high, n.
 
-    1: as good as full attention. Losses at 2 x `DIM`; of multi-query recall, accuracy.
+    1: as good as full attention. Losses at 2 x `DIM`; of multi-query recall, accuracy at 2 x `WIDTH`.
     """
     rows = []
     for part, table, value, dim in ((RECALL, results.losses, "recall", DIM), (REST, results.losses, "rest", DIM),
-                                    (QUERIES, results.recall, "accuracy", None)):  # fmt: skip
+                                    (QUERIES, results.recall, "accuracy", WIDTH)):  # fmt: skip
         low, high = (by_seed(table, n, value, dim) for n in ("uniform", FULL))
         for name in MIXINGS:
             share = ((by_seed(table, name, value, dim) - low) / (high - low)).replace([np.inf, -np.inf], np.nan)

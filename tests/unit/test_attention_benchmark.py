@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from agf_core.analysis import kernel_runs, kernels
+from agf_core.fields import PowerField
 
 
 def test_interleaved_rounds_time_what_ran():
@@ -25,6 +26,19 @@ def test_peak_memory_sees_what_is_taken_and_given_back():
 def test_every_contestant_runs_both_ways(name):
     kernel_runs.one_pass(name, kernel_runs.inputs(16, heads=2), training=True)()
     kernel_runs.one_pass(name, kernel_runs.inputs(16, heads=2), training=False, causal=False)()
+
+
+def test_both_ways_of_mixing_by_a_field_alone_are_the_same_and_train_the_same():
+    q, k, v, grad = (t.detach() for t in kernel_runs.inputs(40, heads=2))
+    field = PowerField(2)
+    ways = kernel_runs.alone(q, k, v, field)
+    by_scores, by_fft = (ways[n](v) for n in (kernel_runs.BY_SCORES, kernel_runs.BY_FFT))
+    torch.testing.assert_close(by_fft, by_scores, atol=1e-5, rtol=1e-5)
+    seen = []
+    for training in (False, True):
+        kernel_runs.pass_of(lambda x: seen.append(torch.is_grad_enabled()) or ways[kernel_runs.BY_FFT](x), v, grad,
+                            training, list(field.parameters()))()  # fmt: skip
+    assert seen == [False, True]
 
 
 def test_errors_are_float32s():

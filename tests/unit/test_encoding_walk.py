@@ -13,6 +13,7 @@ from scipy import stats
 
 from agf_core import claims
 from agf_core.analysis import encoding_walk, grids, jacobian, mixing_checks, mixing_grids, replaced
+from agf_core.analysis import filtering_figures as pictures
 from agf_core.analysis import filtering_prose as filters
 from agf_core.analysis import mixing_figures as draw
 from agf_core.analysis import mixing_prose as prose
@@ -53,8 +54,11 @@ def test_the_grid_shares_what_it_can(profile):
 
 
 def test_what_carries_the_verdict_has_eight_seeds():
-    on_bytes, recall = mixing_grids.on_bytes("full", DIM), mixing_grids.on_recall("full")
-    for grid in (on_bytes, recall):
+    on_bytes = mixing_grids.on_bytes("full", DIM)
+    recall = {dim: mixing_grids.on_recall("full", dim) for dim in mixing_grids.DIMS}
+    assert set(recall) == {32, 64, 128} == {grid[FULL][0].model["dim"] for grid in recall.values()}
+    assert set(recall[128]) == set(MIXINGS) and set(recall[32]) == {FULL, FIELD}
+    for grid in (on_bytes, *recall.values()):
         assert {len(grid[name]) for name in (FULL, FIELD)} == {8}
         full, field = grid[FULL][0], grid[FIELD][0]
         assert field.train == full.train and field.model["association"] is False
@@ -185,10 +189,11 @@ def fabricated(lost=(6.0, 6.0), share=0.44, seeds=8, profile="full", gain=30.0, 
                 factor = 1 + (over[name] + scatter * rng.standard_normal(2)) / 100
                 rows.append((name, dim, seed, rest, *(factor * [recalled, rest]), total, total - 4 * dim**2))
     for seed in range(seeds):
-        right = learned * (1 - 0.001 * rng.random())
-        recall.append((FULL, seed, right, 0.1, 0.45))
-        recall += [(name, seed, right * share * (1 + 0.01 * rng.standard_normal()), 1.4, 0.45)
-                   for name in (FIELD, "uniform", "free")]  # fmt: skip
+        for dim in (32, 64, 128):
+            right = learned * (1 - 0.001 * rng.random()) * (1 if dim > 32 or seed % 2 else 0.46)
+            recall.append((FULL, dim, seed, right, 0.1, 0.45))
+            recall += [(name, dim, seed, min(right, learned * share * (1 + 0.01 * rng.standard_normal())), 1.4, 0.45)
+                       for name in ((FIELD, "uniform", "free") if dim == 128 else (FIELD,))]  # fmt: skip
         for way in replaced.WAYS if replacing else ():
             rep += [("agf", DIM, seed, way, layer, 5 + seed, 7.0) for layer in ("1", "2", "all")]
         for net, percent in zip(jacobian.NETS, left):
@@ -196,7 +201,7 @@ def fabricated(lost=(6.0, 6.0), share=0.44, seeds=8, profile="full", gain=30.0, 
             jac += [(net, seed, f"{net} {i}", 0.9 - u, 0.1, u, 0.0, 12.0, 20.0) for i in (1, 2)]
     return Results(
         profile, pd.DataFrame(rows, columns=["name", "dim", "seed", "loss", "recall", "rest", "parameters", "used"]),
-        pd.DataFrame(recall, columns=["name", "seed", "accuracy", "loss", "chance"]),
+        pd.DataFrame(recall, columns=["name", "dim", "seed", "accuracy", "loss", "chance"]),
         pd.DataFrame(rep, columns=["encoding", "dim", "seed", "way", "layer", "recall", "rest"]),
         pd.DataFrame(jac, columns=["net", "seed", "sub", *of.JACOBIAN]), "code abc", frozenset({profile}),
     )  # fmt: skip
@@ -266,6 +271,16 @@ def test_estimates_are_means_over_pairs_of_seeds():
     assert abs(table[FIELD, QUERIES]) < 0.05  # what uniform mixing knows, and no more
 
 
+def test_recall_by_width_says_what_the_models_learned():
+    text = prose.wider(fabricated())
+    assert "32, where 4 of 8 learn it with association" in text and "128, where 8 of 8" in text
+    assert "At no width" in text and "wider models lose more cannot be told" not in text.lower()
+    assert "lose more without association" in text
+    assert "M5 would hold at 32, 64 and 128" in prose.wider(fabricated(share=1.0))
+    alone = prose.wider(fabricated(seeds=1))
+    assert "by width" in alone and "M5" not in alone
+
+
 def test_slopes_are_those_of_a_line_through_all_runs():
     results = fabricated()
     x = np.log2(results.losses.query("name == @FIELD")["parameters"])
@@ -293,7 +308,7 @@ def nothing(profile="cpu"):
                    jacobians=full.jacobians[:0], failed=("agf, width 64, on bytes, seed 0: loss nan",))  # fmt: skip
 
 
-PROSE = ("control", "used", "attained", "queries", "worth", "bigger", "free_field", "diverged", "lost")
+PROSE = ("control", "used", "attained", "queries", "wider", "worth", "bigger", "free_field", "diverged", "lost")
 CASES = {
     "reference": lambda: (fabricated(seeds=1, profile="cpu"), fabricated()),
     "same": lambda: (one := fabricated(), one),
@@ -318,12 +333,12 @@ def test_pages_are_written_and_drawn(checks, case):
     assert {"m5", "m6", "runs"} <= set(prose.numbers(page))
     drawn = []
     if case in ("reference", "nothing"):
-        drawn = [draw.operating(page), draw.known(page), draw.speed(page)]
+        drawn = [draw.operating(page), pictures.known(page), pictures.speed(page)]
     if len(results.losses) and case in ("reference", "one seed"):
         drawn += [draw.mixings(page), draw.sizes(results), draw.queries(results), draw.gap(results)]
-        drawn += [draw.jacobians(page.part("jacobians"))]
+        drawn += [draw.widths(results), pictures.jacobians(page.part("jacobians"))]
     if case == "reference":
-        drawn.append(draw.replacements(page.part("replaced")))
+        drawn.append(pictures.replacements(page.part("replaced")))
     for fig, table in drawn:
         fig.draw_without_rendering()
         assert len(table)
@@ -354,7 +369,7 @@ def test_tables_are_read_from_records():
     found = of.collect("smoke", {r["id"]: r for r in (record, failed, of_task)}, weights)
     assert found.losses.iloc[0].tolist() == pytest.approx([FIELD, 64, 0, 2 / np.log(2), 1 / np.log(2), 3 / np.log(2),
                                                            1000, 1000 - 4 * 64**2])  # fmt: skip
-    assert found.recall.iloc[0]["accuracy"] == 0.4 and "loss nan" in found.failed[0]
+    assert found.recall.iloc[0][["dim", "accuracy"]].tolist() == [128, 0.4] and "loss nan" in found.failed[0]
     row = found.replaced.iloc[0]
     assert row["layer"] == "1" and row["recall"] == pytest.approx(10) and row["rest"] == pytest.approx(10)
     assert found.jacobians.iloc[0]["unassigned"] == 0.2 and of.percent(found).iloc[0] == pytest.approx(100 * 0.2**0.5)
