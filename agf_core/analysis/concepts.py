@@ -4,15 +4,17 @@
 the word's commonest tag). Word types are split into five parts; each is asked about after a fit on the other four, so
 that no probe can know its word. *Control task* (Hewitt & Liang 2019, arXiv 1909.03368): the same words, each type with
 a class drawn at random. *Selectivity*: accuracy less that of the control; accuracy is the mean over classes. It is
-measured in the untrained model too, whose vectors also show a word's neighbours. Beside it, a property nearer to
-meaning: whether a noun ends in s (mostly: more than one).
+measured in the untrained model too, whose vectors also show a word's neighbours. Beside it, two properties nearer to
+meaning: whether a noun ends in s (mostly: more than one), and what a noun names (a person, a place, a time, a part of
+the body: data/reference/noun_fields.csv).
 
 *Retrieval.* A window's first half asks for its second half, among four: its own, that of the next window (mostly the
 same document), and those of two windows elsewhere; chance .25. *Pooled*: the mean context vector of the half that asks
-and of the half that is offered, each read alone, both less the mean of all, by cosine. *Model*: log p(half | first
-half) - log p(half), for halves differ in how likely they are by themselves; the first symbol of a half that is read
-alone has its frequency for its probability. *TF-IDF*: cosine of counts, weighted by the
-logarithm of how rare a symbol is in windows of the train split.
+and of the half that is offered, each read alone, both less the mean of all, by cosine; *dot*: the same without that
+correction, by dot product, as the paper's author ranks endings. *Model*: log p(half | first half) - log p(half),
+for halves differ in how likely they are by themselves; the first symbol of a half that is read alone has its frequency
+for its probability. *TF-IDF*: cosine of counts, weighted by the logarithm of how rare a symbol is in windows of the
+train split.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from scipy import optimize, special
 from torch import Tensor
@@ -29,13 +32,14 @@ from agf_core.analysis.streams import context_vectors, stream
 from agf_core.analysis.windows import Array
 from agf_core.model import Transformer
 from agf_core.runs import RunConfig
-from agf_core.sources import load_text
+from agf_core.sources import load_text, read_table
 from agf_core.sources.datasets import Data
 from agf_core.sources.splits import split_documents
 
 CLASSES = ("NOUN", "VERB", "ADJ", "ADV")
 PURE, TIMES = 0.9, 8  # a word's share of its commonest tag, at least; occurrences of a word, at most
 LEAST = 20  # word types of a class
+NAMED = "what a noun names"
 FOLDS = 5
 RIDGE = 1e-3  # of a probe, per example
 ITEMS = {"smoke": 16, "cpu": 240, "full": 800}
@@ -72,7 +76,7 @@ def properties(config: RunConfig, data: Data) -> dict[str, Array]:
     train = np.concatenate([np.arange(s.start, s.stop) for s in split_documents(text)[0]["train"]])
     count = np.zeros((len(types), len(names)), np.int64)
     np.add.at(count, (codes[train], tags[train]), 1)
-    word_class, plural = np.full(data.vocab_size, -1), np.full(data.vocab_size, -1)
+    word_class, plural, field = (np.full(data.vocab_size, -1) for _ in range(3))
     for i, word in enumerate(types):
         if word not in number or not count[i].sum():
             continue
@@ -81,7 +85,10 @@ def properties(config: RunConfig, data: Data) -> dict[str, Array]:
             word_class[number[word]] = CLASSES.index(names[top])
             if names[top] == "NOUN":
                 plural[number[word]] = int(word.endswith("s") and not word.endswith("ss"))
-    return {"word class": word_class, "more than one": plural}
+    table = read_table("noun_fields")
+    known = {number[w]: f for w, f in zip(table["word"], pd.factorize(table["names"], sort=True)[0]) if w in number}
+    field[list(known)] = list(known.values())
+    return {"word class": word_class, "more than one": plural, NAMED: field}
 
 
 def occurrences(tokens: Array, kinds: Array, seed: int) -> tuple[Array, Array]:
@@ -148,7 +155,7 @@ def candidates(count: int, items: int, seed: int) -> tuple[Array, Array]:
 
 
 def retrieval(model: Transformer, data: Data, windows: Tensor, items: int, seed: int) -> dict[str, list[int]]:
-    """Hits by way (pooled, model, tfidf) and stretch of the documents, and `items` by stretch: (G,) counts each."""
+    """Hits by way (pooled, dot, model, tfidf) and `items`, by stretch of the documents: (G,) counts each."""
     half = windows.shape[1] // 2
     asks, offered = candidates(len(windows), items, seed)
     group = asks * GROUPS // len(windows)
@@ -157,6 +164,7 @@ def retrieval(model: Transformer, data: Data, windows: Tensor, items: int, seed:
     middle = torch.cat(pooled).mean(0)
     a, b = (F.normalize(p - middle, dim=-1).numpy() for p in pooled)
     ways = {"pooled": np.einsum("id,icd->ic", a[asks], b[offered]), "tfidf": tf_idf(data, windows, asks, offered)}
+    ways["dot"] = np.einsum("id,icd->ic", *(p.numpy()[which] for p, which in zip(pooled, (asks, offered))))
     common = np.log(1.0 + np.bincount(stream(data), minlength=data.vocab_size))
     alone = log_p(model, second).sum(1) + (common - np.log(np.exp(common).sum()))[second[:, 0].numpy()]
     both = torch.cat([first[asks].repeat_interleave(4, 0), second[offered.ravel()]], 1)

@@ -233,9 +233,13 @@ def wider(results: Results) -> str:
     text = f"Accuracy of the field alone as a share of full attention's, by width: {'; '.join(rows)}."
     if len(share) < 2 or not all(map(known, share.values())):
         return text
-    within = [str(d) for d, e in share.items() if e.low >= allowed(QUERIES)]
-    text += (f" M5 would hold at {listed(within)}." if within else
-             f" At no width does it come near the {allowed(QUERIES):.0%} that M5 asks.")  # fmt: skip
+    asked = f"the {allowed(QUERIES):.0%} that M5 asks"
+    for verb, dims in (
+        ("has", [str(d) for d, e in share.items() if e.low >= allowed(QUERIES)]),
+        ("lacks", [str(d) for d, e in share.items() if e.high < allowed(QUERIES)]),
+        ("may or may not have", [str(d) for d, e in share.items() if e.low < allowed(QUERIES) <= e.high]),
+    ):
+        text += f" It {verb} {asked} at {listed(dims)}." if dims else ""
     first, last = share[min(share)], share[max(share)]
     if last.high < first.low:
         return text + " Wider models learn to look up more surely, and so lose more without association."

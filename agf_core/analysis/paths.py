@@ -3,7 +3,7 @@
 What is measured: of known sources in `known_sources` (M2), of finitely many tasks in `in_context` (M3), of walks in
 `walks` and `next_vector` (M1), of models of words in `word_space`, `proximity` (M4) and `concepts` (M7). Known answers
 and the rules' operating characteristics: `path_calibration`; models: `path_grids`; pictures: `paths_figures`;
-sentences: `paths_prose`.
+sentences: `paths_prose`, `space_prose`.
 """
 
 from __future__ import annotations

@@ -191,7 +191,7 @@ def nearness(page: Page) -> Drawn:
 def concepts(page: Page) -> Drawn:
     """Probes beside their controls, trained and untrained; retrieval by four ways."""
     results = page.deciding("M7")
-    fig, (left, right) = subplots(1, 2, figsize=(WIDTH, 3.6), width_ratios=[1.2, 1], layout="constrained")
+    fig, (left, right) = subplots(1, 2, figsize=(WIDTH, 4.4), width_ratios=[1.2, 1], layout="constrained")
     rows: list[tuple[str, str, str, float, float, float]] = []
     labels: list[str] = []
     for name in dict.fromkeys(results.probes["property"]):
@@ -208,11 +208,12 @@ def concepts(page: Page) -> Drawn:
     handles = [Line2D([], [], marker="o", ls="", color=COLOURS[t], label=n) for n, t in
                (("true classes", "power"), ("classes drawn at random", "chance"))]  # fmt: skip
     left.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.3, -0.2), ncols=1)
-    names = {"pooled": "pooled context\nvectors", "model": "the model's\nlog p", "tfidf": "TF-IDF"}
+    names = {"pooled": "pooled context\nvectors", "dot": "the same, by\ndot product", "model": "the model's\nlog p",
+             "tfidf": "TF-IDF"}  # fmt: skip
     found = word_space.retrieval(results.hits) if results.hits["items"].sum() else {}
     for y, way in enumerate(names):
         e = found.get(way, Estimate(np.nan, np.nan, np.nan))
-        _dot(right, Estimate(100 * e.value, 100 * e.low, 100 * e.high), y, COLOURS["power" if y == 0 else "data"])
+        _dot(right, Estimate(100 * e.value, 100 * e.low, 100 * e.high), y, COLOURS["power" if y < 2 else "data"])
         rows.append(("retrieval", way, "", 100 * e.value, 100 * e.low, 100 * e.high))
     right.axvline(25, color=COLOURS["chance"], lw=1, ls="--", label="chance")
     right.set_yticks(range(len(names)), list(names.values()))

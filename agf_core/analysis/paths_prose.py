@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from agf_core.analysis import in_context, walks, word_space
+from agf_core.analysis import in_context, space_prose, walks
 from agf_core.analysis.accuracy_words import known, listed, shown, table
 from agf_core.analysis.contrasts import mean
 from agf_core.analysis.paths import CLAIMED, Page, why_not, word
@@ -44,7 +44,7 @@ def numbers(page: Page) -> dict[str, Number]:
 
 def in_short(page: Page) -> str:
     """The short answer: a template for `numbers`."""
-    says = {"M1": walk, "M2": probabilities, "M3": context, "M4": near, "M7": concepts}
+    says = {"M1": walk, "M2": probabilities, "M3": context, "M4": space_prose.near, "M7": space_prose.concepts}
     points = [f"{NAMES[id].capitalize()}? **{id}: {{{id.lower()}}}.** {_plain(say(page))}" for id, say in says.items()]
     notes = dict.fromkeys(note for origin in loaded() if (note := origin.get("note")))
     head = "".join(f"*{_plain(note)}.*\n\n" for note in notes)
@@ -91,39 +91,6 @@ def context(page: Page) -> str:
         f"On tasks never seen, models beat the Bayes mixture over their own tasks by {beats} where they beat it most "
         f"({peak} tasks); the best mixture that is only less sure beats it by {at['blurred'].mean():.1f} % there."
     )
-
-
-def near(page: Page) -> str:
-    """M4 in a sentence."""
-    found = page.deciding("M4").estimates.get("M4")
-    if not found:
-        return "No pair of tied and untied models of words is measured."
-    return (
-        f"Partial rank correlation of cosine with p(w | context) given frequency: tied {shown(found['tied ρ'])}, "
-        f"untied {shown(found['untied ρ'])}; above the untrained model by {shown(found['tied above untrained'])} and "
-        f"{shown(found['untied above untrained'])}."
-    )
-
-
-def concepts(page: Page) -> str:
-    """M7 in a sentence."""
-    results = page.deciding("M7")
-    if not results.hits["items"].sum():
-        return "No model of words is measured."
-    ways = word_space.retrieval(results.hits)
-    probes = (
-        f"Probes of words never probed before: selectivity above the untrained model's by "
-        f"{shown(word_space.selectivity(results.probes), '.1f')}. "
-        if len(results.probes) else "The text has no tags, so nothing is probed. "
-    )  # fmt: skip
-    return (
-        f"{probes}Of four continuations, pooled context vectors find {_share(ways['pooled'])}, the model's own log p "
-        f"{_share(ways['model'])}, TF-IDF {_share(ways['tfidf'])}; chance is 25 %."
-    )
-
-
-def _share(e: Estimate) -> str:
-    return shown(Estimate(100 * e.value, 100 * e.low, 100 * e.high, "%"), ".1f")
 
 
 def answers(page: Page) -> str:
@@ -217,39 +184,6 @@ def diversity(page: Page) -> str:
         "Nats per token on unseen tasks, over seeds, each another pool. A reader to whom all symbols are alike has "
         f"{results.tasks['even'].mean():.3f}. On tasks of the pool, in brackets the mixture, which is the best there: "
         f"{kept}.{f' Here {nothing}.' if nothing else ''}\n\n{table(rows)}"
-    )
-
-
-def vectors(page: Page) -> str:
-    """M4 by length of context and kind."""
-    results = page.deciding("M4")
-    kinds = ("trained", "untrained", "shuffled", "input", "product", "resampled")
-    rows = [["embeddings", "context", "contexts", *kinds]]
-    for (embeddings, words), one in results.near.groupby(["embeddings", "words"], sort=False):
-        cells = [shown(mean(one.loc[one["kind"] == k, "rho"])) for k in kinds]
-        rows.append([embeddings, "one word" if words == 1 else "two words", f"{one['count'].mean():.0f}", *cells])
-    if len(rows) == 1:
-        return "No context is frequent enough here to be measured."
-    return (
-        "Partial rank correlations. *Resampled* is what counts as few as these leave of a perfect correlation; the "
-        f"*product* is the logit, which is trained to be log p.\n\n{table(rows)}"
-    )
-
-
-def probed(page: Page) -> str:
-    """M7 in a table."""
-    results = page.deciding("M7")
-    rows = [["property", "model", "accuracy, %", "control, %", "selectivity, points"]]
-    for (name, model), one in results.probes.groupby(["property", "model"], sort=False):
-        rows.append([name, model, *(shown(mean(one[k]), ".1f") for k in ("accuracy", "control", "selectivity"))])
-    text = table(rows) if len(rows) > 1 else "The text has no tags, so nothing is probed."
-    if not results.hits["items"].sum():
-        return text
-    ways = word_space.retrieval(results.hits)
-    return (
-        f"{text}\n\nRetrieval: pooled vectors close {shown(ways['retrieval closes'])} of what lies between chance and "
-        f"the model's own log p, and lead TF-IDF by {shown(ways['lead on TF-IDF'], '.3f')} (as shares of items). "
-        "Where the model's own log p is hardly above chance, the first is a ratio of small numbers."
     )
 
 

@@ -21,7 +21,7 @@ from agf_core.sources.datasets import load_data
 from agf_core.training import build_model
 
 Found = Mapping[str, Mapping[str, Any]]
-WAYS = ("pooled", "tfidf", "model")
+WAYS = ("pooled", "dot", "tfidf", "model")
 
 
 def configs(profile: str, corpus: str = path_grids.grids.CORPUS, seed: int = 0) -> list[RunConfig]:

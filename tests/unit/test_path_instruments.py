@@ -21,6 +21,7 @@ from agf_core.analysis import (
 )
 from agf_core.model import ModelConfig, Transformer
 from agf_core.runs import RunConfig
+from agf_core.sources import read_table
 from agf_core.sources.datasets import DataConfig, load_data
 from agf_core.sources.finite_tasks import Tasks
 from agf_core.sources.hidden import Hidden, brackets, hmm
@@ -302,11 +303,25 @@ def test_log_p_is_what_the_model_says():
     assert np.allclose(found.ravel(), wanted, atol=1e-5)
 
 
+def test_nouns_are_classed_by_what_they_name():
+    table = read_table("noun_fields")
+    assert table["word"].is_unique and (table["names"].value_counts() >= concepts.LEAST).all()
+    assert (table["word"] == table["word"].str.lower()).all()
+    body = {"dim": 16, "layers": 1, "heads": 2, "context": 64}
+    config = RunConfig(body, DataConfig("words", CORPUS), TrainConfig(64, 4))
+    data = load_data(config.data)
+    kinds = concepts.properties(config, data)[concepts.NAMED]
+    names = sorted(set(table["names"]))
+    there = {data.symbols[i]: names[kinds[i]] for i in np.flatnonzero(kinds >= 0)}
+    assert there and there == {w: n for w, n in zip(table["word"], table["names"]) if w in data.symbols}
+
+
 def test_retrieval_intervals_are_jackknifed_both_ways():
     rng = np.random.default_rng(0)
     items = np.full((8, 20), 10.0)
     counts = {
-        k: rng.binomial(10, p, (8, 20)).astype(float) for k, p in (("pooled", 0.4), ("tfidf", 0.5), ("model", 0.6))
+        k: rng.binomial(10, p, (8, 20)).astype(float)
+        for k, p in (("pooled", 0.4), ("dot", 0.3), ("tfidf", 0.5), ("model", 0.6))
     }
     found = word_space.retrieval({**counts, "items": items})
     rate = counts["pooled"].mean() / 10

@@ -12,6 +12,7 @@ from agf_core import claims
 from agf_core.analysis import concepts, in_context, path_calibration, path_grids, paths
 from agf_core.analysis import paths_figures as draw
 from agf_core.analysis import paths_prose as prose
+from agf_core.analysis import space_prose as space
 from agf_core.analysis.paths import CLAIMED, Page, Results
 from agf_core.claims import INCONCLUSIVE, MIXED, NOT_SUPPORTED, SUPPORTED, TOO_SMALL
 
@@ -55,7 +56,7 @@ def results(profile="full", seeds=8, **true):
             probes.append(("word class", s, model, accuracy + rng.standard_normal(), 30.0))
     items = np.full((seeds, concepts.GROUPS), 40.0)
     hits = {k: rng.binomial(40, p, items.shape).astype(float) for k, p in
-            (("pooled", e["pooled"]), ("tfidf", 0.4), ("model", 0.8))}  # fmt: skip
+            (("pooled", e["pooled"]), ("dot", 0.5), ("tfidf", 0.4), ("model", 0.8))}  # fmt: skip
     learned = [(k, s, t, 1 / t) for k in path_grids.SOURCES for s in range(seeds) for t in (64, 512, 4096)]
     probe = pd.DataFrame(probes, columns=["property", "seed", "model", "accuracy", "control"])
     curve = {k: np.linspace(0.3, v, 16) for k, v in (("model", 0.1), ("mixture", 0.2), ("prior", 0.05))}
@@ -169,7 +170,8 @@ def test_pages_are_written_and_drawn(answers):
         short = prose.in_short(one).format(**prose.numbers(one))
         assert all(f"**{id}: {paths.word(one, id)}.**" in short for id in CLAIMED), name
         for sentence in SENTENCES:
-            assert len(getattr(prose, sentence)(one)) > 10, (name, sentence)
+            where = space if hasattr(space, sentence) else prose
+            assert len(getattr(where, sentence)(one)) > 10, (name, sentence)
         for id in CLAIMED:
             assert id in prose.no_evidence(one, id)
             assert (paths.evidence(one, id) is None) <= (paths.word(one, id) == TOO_SMALL)
