@@ -12,6 +12,7 @@ from agf_core.analysis import accuracy, grids
 from agf_core.analysis.accuracy import LEARNED_BITS, Page, Results
 from agf_core.analysis.accuracy_field_prose import against_agf, lengths, ranking
 from agf_core.analysis.accuracy_words import called, known, listed, shown
+from agf_core.analysis.operating import foretold
 from agf_core.claims import CLAIMS, DELTA, MIN_N, SUPPORTED, TOO_SMALL
 from agf_core.encodings import ENCODINGS
 from agf_core.figures import Number
@@ -20,10 +21,7 @@ from agf_core.sources import loaded
 
 def word(page: Page, id: str) -> str:
     """The verdict that `claims.report` will print for this page."""
-    found = accuracy.evidence(page, id)
-    if not found or found["profile"] == "smoke" or found["n"] < MIN_N or found["too_small"]:
-        return TOO_SMALL
-    return CLAIMS[id].criterion.verdict(found["effect"], found["ci"])[0]
+    return foretold(accuracy.evidence(page, id))
 
 
 def no_evidence(page: Page, id: str) -> str:

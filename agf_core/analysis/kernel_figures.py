@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 import torch
 
+from agf_core.analysis.accuracy_words import table as markdown
 from agf_core.analysis.kernel_runs import BATCH, DIM, HEADS, NAMES
-from agf_core.analysis.kernels import is_settled, limit_seconds
+from agf_core.analysis.kernels import is_settled, limit_seconds, verdict
 from agf_core.fields import PowerField
-from agf_core.figures import COLOURS, WIDTH
+from agf_core.figures import COLOURS, WIDTH, Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -176,3 +177,15 @@ def draw_targets(runs: dict[str, dict[str, Any]]) -> Drawn:
     ax.set(xlabel="measured / limit", xlim=(0, max(1.3, 1.05 * table["share"].max())))
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
     return fig, table[["run", "target", "what", "value", "low", "high", "best", "limit"]]
+
+
+def target_table(runs: dict[str, dict[str, Any]]) -> str:
+    """The targets of every run as a Markdown table, each beside its limit."""
+    rows = [["target", "what", "run", "measured [95 %]", "limit", "verdict"]]
+    for where, run in runs.items():
+        for row in run["targets"]:
+            word = verdict(row) if is_settled(run) else "too small to tell"
+            e = Estimate(row["value"], row["low"], row["high"])
+            said = f"{e:.2f}" if e.low < e.high else f"{e.value:.0f}"  # a peak of memory has no interval
+            rows.append([row["target"], row["what"], where, said, f"{row['limit']:g}", word])
+    return markdown(rows)

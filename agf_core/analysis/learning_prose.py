@@ -11,7 +11,8 @@ from agf_core.analysis.accuracy_words import shown, table
 from agf_core.analysis.curve_laws import LAWS
 from agf_core.analysis.learning_curves import Page, Results, evidence, powerless
 from agf_core.analysis.learning_figures import KINDS, seeds
-from agf_core.claims import CLAIMS, MIN_N, SUPPORTED, TOO_SMALL
+from agf_core.analysis.operating import foretold
+from agf_core.claims import CLAIMS, SUPPORTED, TOO_SMALL
 from agf_core.figures import Number
 from agf_core.sources import loaded
 
@@ -20,10 +21,7 @@ CALLED = {"power": "the power law", "exponential": "the exponential"}
 
 def word(page: Page, claim: str) -> str:
     """The verdict that `claims.report` will print for this page."""
-    found = evidence(page, claim)
-    if not found or found["profile"] == "smoke" or found["n"] < MIN_N or found["too_small"]:
-        return TOO_SMALL
-    return CLAIMS[claim].criterion.verdict(found["effect"], found["ci"])[0]
+    return foretold(evidence(page, claim))
 
 
 def no_evidence(page: Page, claim: str) -> str:

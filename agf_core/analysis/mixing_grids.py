@@ -3,6 +3,7 @@
 Bytes: AGF with association and without at three sizes (2 layers of 64 are `grids`' own runs), and at 2 x 64 four other
 ways of mixing without association, and none at all; free fields with association are `field_grids`' own.
 Multi-query recall: the same ways at the width that decides, AGF with association and without at the other two.
+Random tokens: symbols drawn independently, of which no mixing can make anything.
 Seeds as in `grids`. Every model of a size has the same parameters but for its field's own (`pairs`: one number for each
 pair of positions); without association those of queries and keys stay, unused.
 """
@@ -38,6 +39,8 @@ FREE_FULL = "free, full"  # a free field with association, of `field_grids`: wha
 TASK = DataConfig("recall", "", pairs=3, symbols=8)  # four pairs of sixteen symbols are not learned in 4 M tokens
 # Multi-query recall: at this rate all pilots of width 64 or more learned it, of 32 one in three; at twice it few (log).
 CONTEXT, BATCH, RATE = 32, 16, 5e-4
+RANDOM = ("hmm:states=1:concentration=0.2", 64)  # a source with one state has no memory; and its symbols
+RANDOM_TOKENS, RANDOM_NAMES = 300_000, (FULL, FIELD, "uniform")
 WIDTH = 128  # of the models that decide on multi-query recall; the other widths of DIMS stand beside them
 
 
@@ -109,6 +112,22 @@ def sizes(profile: str, corpus: str = grids.CORPUS, seed: int = 0) -> dict[int, 
     return {dim: on_bytes(profile, dim, corpus, seed) for dim in SIZES[profile].dims}
 
 
+def on_random(profile: str, seed: int = 0) -> dict[str, list[RunConfig]]:
+    """Mixing → runs on random tokens, every seed another source; a control that the reference runs alone show."""
+    if profile != "full":
+        return {}
+    (spec, symbols), task, rate = RANDOM, grids.TASKS["bytes"], grids.tuned_rate("agf", "bytes")
+    return {
+        name: [
+            RunConfig(_model(name, task.context, grids.BODY["dim"]),
+                      DataConfig("hidden", f"{spec}:seed={s}", symbols=symbols),
+                      TrainConfig(RANDOM_TOKENS, task.batch, rate, seed=s), heldout=grids.SIZES[profile].heldout)
+            for s in range(seed, seed + SIZES[profile].others)
+        ]
+        for name in RANDOM_NAMES
+    }  # fmt: skip
+
+
 def recalls(profile: str, seed: int = 0) -> list[RunConfig]:
     """Every run of multi-query recall."""
     return [c for dim in DIMS for c in grids.flat(on_recall(profile, dim, seed))]
@@ -117,7 +136,7 @@ def recalls(profile: str, seed: int = 0) -> list[RunConfig]:
 def encoding_walk(profile: str, corpus: str = grids.CORPUS, seed: int = 0) -> list[RunConfig]:
     """All that the chapter measures, but for the model with rotary positions, which `accuracy` has."""
     return [*(c for grid in sizes(profile, corpus, seed).values() for c in grids.flat(grid)),
-            *recalls(profile, seed), *rotary(profile, corpus, seed)]  # fmt: skip
+            *recalls(profile, seed), *grids.flat(on_random(profile, seed)), *rotary(profile, corpus, seed)]  # fmt: skip
 
 
 def rotary(profile: str, corpus: str = grids.CORPUS, seed: int = 0) -> list[RunConfig]:
@@ -142,4 +161,5 @@ GRIDS: dict[str, Callable[[str], list[RunConfig]]] = {
                                    for c in grids.flat(on_bytes(profile, d))],
     "walk-mixings": _others,
     "walk-recall": recalls,
+    "walk-random": lambda profile: grids.flat(on_random(profile)),
 }  # fmt: skip

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from agf_core.analysis import encoding_walk, mixing_grids
+from agf_core.analysis import encoding_walk
 from agf_core.analysis import mixing_results as of
 from agf_core.analysis.accuracy_words import known, listed, shown, table
 from agf_core.analysis.contrasts import mean
@@ -17,8 +17,8 @@ from agf_core.analysis.mixing_checks import HALF, PLANTED6, SCATTER, TRUE, allow
 from agf_core.analysis.mixing_figures import NAMES
 from agf_core.analysis.mixing_grids import FIELD, FREE_FULL, FULL, MIXINGS
 from agf_core.analysis.mixing_results import DIM, QUERIES, RECALL, REST, VALUES, Results
-from agf_core.analysis.operating import FALSE, POWER
-from agf_core.claims import BY_CONSTRUCTION, CLAIMS, MIN_N, NOT_SUPPORTED, SUPPORTED, TOO_SMALL
+from agf_core.analysis.operating import FALSE, POWER, foretold
+from agf_core.claims import BY_CONSTRUCTION, CLAIMS, NOT_SUPPORTED, SUPPORTED, TOO_SMALL
 from agf_core.figures import Estimate, Number
 from agf_core.sources import loaded
 
@@ -28,13 +28,7 @@ ON = {RECALL: "recall tokens", REST: "the rest", QUERIES: "multi-query recall"} 
 
 def word(page: Page, id: str = "M5") -> str:
     """The verdict that `claims.report` will print for this page."""
-    found = encoding_walk.evidence(page) if id == "M5" else encoding_walk.evidence6(page)
-    if not found or found["profile"] == "smoke" or found["n"] < MIN_N or found.get("too_small"):
-        return TOO_SMALL
-    parts = CLAIMS[id].criterion.parts
-    if id == "M5":
-        return CLAIMS[id].criterion.verdict(found["effect"], found["ci"])[0]
-    return CLAIMS[id].criterion.verdict(dict.fromkeys(parts, found["effect"]), dict.fromkeys(parts, found["ci"]))[0]
+    return foretold(encoding_walk.evidence(page) if id == "M5" else encoding_walk.evidence6(page))
 
 
 def no_evidence(page: Page, id: str = "M5") -> str:
@@ -146,7 +140,7 @@ def bigger(results: Results) -> str:
     if len(more) == 2:
         return text + " As in published work, better models lose more."
     if more or fewer:
-        said = ([f"lose more on {listed(more)}"] if more else []) + ([f"lose less on {listed(fewer)}"] if fewer else [])
+        said = [f"lose {how} on {listed(ON[p] for p in on)}" for how, on in (("more", more), ("less", fewer)) if on]
         return text + f" Better models {' and '.join(said)}."
     return text + " Whether better models lose more, as in published work, cannot be told from these sizes."
 
@@ -182,7 +176,23 @@ def control(results: Results) -> str:
     return (
         f"There is something to lose: with uniform mixing the same model has {gain[RECALL]:.0f} % more loss on recall "
         f"tokens and {gain[REST]:.0f} % on the rest, and full attention learned multi-query recall in every model."
+        f"{random(results)}"
     )
+
+
+def random(results: Results) -> str:
+    """What mixings differ by where there is nothing to mix; "" where that is not measured."""
+    found = {name: mean(of.at_random(results, name)) for name in (FIELD, "uniform")}
+    if not all(map(known, found.values())):
+        return ""
+    field, uniform = (shown(found[name], "+.2f") for name in (FIELD, "uniform"))
+    holds = all(-allowed(REST) / 4 <= e.low and e.high <= allowed(REST) / 4 for e in found.values())
+    return (
+        " And there is nothing to lose where nothing can be gained: on random tokens, drawn independently, the field "
+        f"alone has {field} % more loss, uniform mixing {uniform} %." if holds else
+        f" On random tokens, where nothing can be gained, the field alone has {field} % more loss, uniform mixing "
+        f"{uniform} %: trained alike, these models are not alike, and M5's thresholds should be read with that in mind."
+    )  # fmt: skip
 
 
 def used(results: Results) -> str:
@@ -200,50 +210,6 @@ def used(results: Results) -> str:
         "*Used* leaves out the maps to queries and keys where nothing reads them: equal parameters are not equal "
         f"parameters at work.\n\n{table(rows)}"
     )
-
-
-def queries(results: Results) -> str:
-    """Multi-query recall, chance taken off."""
-    part = {n: of.above_chance(results, n) for n in MIXINGS if n != FULL and len(of.above_chance(results, n))}
-    if results.recall.empty:
-        return "Multi-query recall is not measured here."
-    if not part:
-        return "Full attention is not above chance here, so no share of what it can says anything."
-    task, chance = mixing_grids.TASK, results.recall["chance"].iloc[0]
-    plain = of.differences(results)[QUERIES].mean()
-    said = "; ".join(f"{NAMES[n]} {shown(mean(v))}" for n, v in part.items())
-    return (
-        f"{task.pairs} pairs of {task.symbols} keys and as many values; the best guess that knows the values but not "
-        f"whose they are is right in {chance:.0%}. As a share of full attention's accuracy the field alone has "
-        f"{plain:.2f}, which flatters; chance taken off: {said}."
-    )
-
-
-def wider(results: Results) -> str:
-    """Multi-query recall of the field alone, by width, and whether models that learn it better lose more."""
-    rows, share = [], {}
-    for dim in sorted(set(results.recall["dim"])):
-        full = of.by_seed(results.recall, FULL, "accuracy", dim)
-        own, chance = of.by_seed(results.recall, FIELD, "accuracy", dim), results.recall["chance"].iloc[0]
-        share[dim] = mean((own / full).dropna())
-        learned = int((full > (1 + chance) / 2).sum())
-        rows.append(f"{dim}, where {learned} of {len(full)} learn it with association, {shown(share[dim])}")
-    if not rows:
-        return "Multi-query recall is not measured here."
-    text = f"Accuracy of the field alone as a share of full attention's, by width: {'; '.join(rows)}."
-    if len(share) < 2 or not all(map(known, share.values())):
-        return text
-    asked = f"the {allowed(QUERIES):.0%} that M5 asks"
-    for verb, dims in (
-        ("has", [str(d) for d, e in share.items() if e.low >= allowed(QUERIES)]),
-        ("lacks", [str(d) for d, e in share.items() if e.high < allowed(QUERIES)]),
-        ("may or may not have", [str(d) for d, e in share.items() if e.low < allowed(QUERIES) <= e.high]),
-    ):
-        text += f" It {verb} {asked} at {listed(dims)}." if dims else ""
-    first, last = share[min(share)], share[max(share)]
-    if last.high < first.low:
-        return text + " Wider models learn to look up more surely, and so lose more without association."
-    return text + " Whether wider models lose more cannot be told: where all learn it, the accuracy is at its ceiling."
 
 
 def meaning(page: Page) -> str:

@@ -30,6 +30,7 @@ class Results:
 
     losses    name, dim, seed, loss, recall, rest (bits a byte), parameters, used (those that a forward pass touches)
     recall    name, dim, seed, accuracy, loss, chance: multi-query recall; it decides at 2 x `mixing_grids.WIDTH`
+    random    name, seed, loss (bits a symbol), on tokens drawn independently
     replaced  encoding, dim, seed, way, layer ("1" …, "all"), recall, rest: percent of loss added, by model
     jacobians net, seed, sub, and `jacobian.Parts`
     made, ids, failed: commits, machines, dates; the runs; a line for each that diverged
@@ -38,6 +39,7 @@ class Results:
     profile: str
     losses: pd.DataFrame
     recall: pd.DataFrame
+    random: pd.DataFrame
     replaced: pd.DataFrame
     jacobians: pd.DataFrame
     made: str = ""
@@ -62,6 +64,9 @@ def collect(
     losses = [row for name, dim, c in on_bytes if (row := _loss(name, dim, found.get(c.id)))]
     recall = [row for dim in mixing_grids.DIMS for name, configs in mixing_grids.on_recall(profile, dim, seed).items()
               for c in configs if (row := _recall(name, dim, found.get(c.id)))]  # fmt: skip
+    random = [(name, c.train.seed, BITS * r["measured"][str(c.model["context"])]["loss"]) for name, configs in
+              mixing_grids.on_random(profile, seed).items() for c in configs
+              if (r := found.get(c.id)) and r["status"] == "ok"]  # fmt: skip
     failed = tuple(
         f"{r['config']['model']['encoding']}, width {r['config']['model']['dim']}, on {r['config']['data']['kind']}, "
         f"seed {r['config']['train']['seed']}: {r['error']}" for r in found.values() if r["status"] == "failed"
@@ -70,6 +75,7 @@ def collect(
         profile,
         pd.DataFrame(losses, columns=["name", "dim", "seed", "loss", "recall", "rest", "parameters", "used"]),
         pd.DataFrame(recall, columns=["name", "dim", "seed", "accuracy", "loss", "chance"]),
+        pd.DataFrame(random, columns=["name", "seed", "loss"]),
         _replaced(replaced.configs(profile, corpus, seed), weights.get("replaced", {})),
         _jacobians(jacobian.configs(profile, corpus, seed), weights.get("jacobian", {})),
         chapter_runs.made(list(found.values())), frozenset(found), failed,
@@ -140,6 +146,12 @@ def differences(results: Results) -> dict[str, pd.Series]:
 def estimates(results: Results) -> dict[str, Estimate]:
     """The three parts of M5, mean over seeds with Student's interval."""
     return {part: mean(values) for part, values in differences(results).items()}
+
+
+def at_random(results: Results, name: str) -> pd.Series:
+    """Percent of loss by which a mixing exceeds full attention on random tokens, by seed: nothing, if all is well."""
+    own, full = by_seed(results.random, name, "loss"), by_seed(results.random, FULL, "loss")
+    return (100 * (own / full - 1)).dropna()
 
 
 def above_chance(results: Results, name: str, dim: int = WIDTH) -> pd.Series:

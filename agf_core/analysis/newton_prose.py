@@ -10,9 +10,10 @@ from agf_core.analysis import newton_worlds
 from agf_core.analysis.accuracy_words import known, listed, shown, table
 from agf_core.analysis.newton import NEWTON, Page, by_window, estimates, evidence, powerless
 from agf_core.analysis.newton_figures import KINDS, typical
+from agf_core.analysis.operating import foretold
 from agf_core.analysis.power_pretrained import INPUTS
 from agf_core.analysis.split import ELIGIBLE
-from agf_core.claims import CLAIMS, MIN_N, NOT_SUPPORTED, SUPPORTED, TOO_SMALL, Band
+from agf_core.claims import CLAIMS, NOT_SUPPORTED, SUPPORTED, TOO_SMALL, Band
 from agf_core.figures import Number
 from agf_core.sources import loaded
 
@@ -22,10 +23,7 @@ PARTS = {"exponent": "the pooled exponent", "heads with 2 inside": "the share of
 
 def word(page: Page) -> str:
     """The verdict that `claims.report` will print for this page."""
-    found = evidence(page)
-    if not found or page.profile == "smoke" or found["n"] < MIN_N or found["too_small"]:
-        return TOO_SMALL
-    return CLAIMS["A6"].criterion.verdict(found["effect"], found["ci"])[0]
+    return foretold(evidence(page))
 
 
 def no_evidence(page: Page) -> str:

@@ -8,12 +8,13 @@ seeds' own scatter, with a planted effect.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from agf_core.claims import CLAIMS, SUPPORTED, VERDICTS, Interval
+from agf_core.claims import CLAIMS, MIN_N, SUPPORTED, TOO_SMALL, VERDICTS, Interval
 
 POWER, FALSE = 0.8, 0.05  # what a rule must promise before it may decide: claims.md, operating characteristics
 Draw = Callable[[np.random.Generator], tuple[Mapping[str, float], Mapping[str, Interval]]]
@@ -27,6 +28,16 @@ def characteristics(id: str, worlds: Mapping[str, Draw], trials: int = 400, seed
         words = [criterion.verdict(*draw(rng))[0] for _ in range(trials)]
         rows.append({"world": name, **{v: words.count(v) / trials for v in VERDICTS if v in words or v == SUPPORTED}})
     return pd.DataFrame(rows).fillna(0.0)
+
+
+def foretold(evidence: Mapping[str, Any] | None) -> str:
+    """The verdict that `claims.report` will print for these arguments; *too small to tell* where there are none."""
+    if not evidence or evidence["profile"] == "smoke" or evidence["n"] < MIN_N or evidence.get("too_small"):
+        return TOO_SMALL
+    criterion = CLAIMS[evidence["id"]].criterion
+    values = (x if isinstance(x, Mapping) else dict.fromkeys(criterion.parts, x) for x in
+              (evidence["effect"], evidence["ci"]))  # fmt: skip
+    return criterion.verdict(*values)[0]
 
 
 def powerless(power: float, false: float, true: str, others: str = "of the others") -> str:

@@ -10,6 +10,7 @@ from agf_core.analysis import class_worlds
 from agf_core.analysis.accuracy_words import known, listed, shown, table
 from agf_core.analysis.class_map import SHARES
 from agf_core.analysis.class_terms import ENOUGH
+from agf_core.analysis.operating import foretold
 from agf_core.analysis.parts_of_speech import (
     BINS,
     FIRST,
@@ -26,17 +27,14 @@ from agf_core.analysis.parts_of_speech_figures import CLASSES, asked, named, row
 from agf_core.analysis.power_pretrained import INPUTS
 from agf_core.analysis.tagger import CLEAR
 from agf_core.analysis.windows import Array
-from agf_core.claims import CLAIMS, INCONCLUSIVE, MIN_N, NOT_SUPPORTED, SUPPORTED, TOO_SMALL
+from agf_core.claims import INCONCLUSIVE, NOT_SUPPORTED, SUPPORTED, TOO_SMALL
 from agf_core.figures import Estimate, Number
 from agf_core.sources import loaded
 
 
 def word(page: Page) -> str:
     """The verdict that `claims.report` will print for this page."""
-    found = evidence(page)
-    if not found or page.profile == "smoke" or found["n"] < MIN_N or found["too_small"]:
-        return TOO_SMALL
-    return CLAIMS["A7"].criterion.verdict(found["effect"], found["ci"])[0]
+    return foretold(evidence(page))
 
 
 def no_evidence(page: Page) -> str:

@@ -28,8 +28,9 @@ from agf_core.analysis import (
     word_space,
 )
 from agf_core.analysis.accuracy_words import known
+from agf_core.analysis.operating import foretold
 from agf_core.analysis.windows import Array
-from agf_core.claims import CLAIMS, MIN_N, TOO_SMALL
+from agf_core.claims import CLAIMS
 from agf_core.figures import Estimate
 from agf_core.runs import Record, RunConfig, reference_runs
 
@@ -253,7 +254,4 @@ def why_not(page: Page, id: str) -> str:
 
 def word(page: Page, id: str) -> str:
     """The verdict that `claims.report` prints."""
-    found = evidence(page, id)
-    if not found or found["profile"] == "smoke" or found["n"] < MIN_N or found["too_small"]:
-        return TOO_SMALL
-    return CLAIMS[id].criterion.verdict(found["effect"], found["ci"])[0]
+    return foretold(evidence(page, id))

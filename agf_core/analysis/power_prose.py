@@ -11,12 +11,12 @@ from agf_core.analysis import copies_prose, field_copies, field_grids, law_score
 from agf_core.analysis.accuracy_words import listed, shown, table
 from agf_core.analysis.clusters import clustered
 from agf_core.analysis.contrasts import mean
-from agf_core.analysis.operating import FALSE, POWER
+from agf_core.analysis.operating import FALSE, POWER, foretold
 from agf_core.analysis.power_figures import WINNERS
 from agf_core.analysis.power_pretrained import INPUTS, Observed
 from agf_core.analysis.power_vs_exp import FREE, Page, Results, enough, evidence, powerless
 from agf_core.analysis.specification_figures import PUBLISHED
-from agf_core.claims import CLAIMS, MIN_N, SUPPORTED, TOO_SMALL
+from agf_core.claims import MIN_N, SUPPORTED, TOO_SMALL
 from agf_core.figures import Estimate, Number
 from agf_core.sources import loaded
 
@@ -27,10 +27,7 @@ KIND = {"flat": "free field, flat start", "steep": "free field, steep start", "r
 
 def word(page: Page) -> str:
     """The verdict that `claims.report` will print for this page."""
-    found = evidence(page)
-    if not found or found["profile"] == "smoke" or found["n"] < MIN_N or found["too_small"]:
-        return TOO_SMALL
-    return CLAIMS["A3"].criterion.verdict(found["effect"], found["ci"])[0]
+    return foretold(evidence(page))
 
 
 def no_evidence(page: Page) -> str:

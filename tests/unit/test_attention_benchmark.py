@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from agf_core.analysis import kernel_runs, kernels
+from agf_core.analysis.kernel_figures import target_table
 from agf_core.fields import PowerField
 
 
@@ -61,3 +62,13 @@ def test_a_target_is_decided_by_the_interval_of_the_rounds_ratios():
     assert kernels.median_interval([3.0, 1.0, 2.0]) == (1.0, 3.0)
     row = {"low": 1.0, "value": 1.05, "high": 1.1}
     assert [kernels.verdict({**row, "limit": x}) for x in (1.2, 1.05, 0.9)] == ["met", "undecided", "not met"]
+
+
+def test_the_table_of_targets_says_what_the_report_says():
+    rows = [{"target": "C1", "what": "forward", "value": 1.2, "low": 1.16, "high": 1.24, "best": 1.1, "limit": 1.15},
+            {"target": "C4", "what": "memory, MB", "value": 49.0, "low": 49.0, "high": 49.0, "best": 49.0,
+             "limit": 64.0}]  # fmt: skip
+    long, short = ({"targets": rows, "times": [{"length": n}]} for n in (kernels.TARGET_LENGTH, 256))
+    lines = target_table({"here": short, "stored": long}).splitlines()[2:]
+    assert [line.split(" | ")[-1].rstrip(" |") for line in lines] == ["too small to tell"] * 2 + ["not met", "met"]
+    assert "1.20 [1.16, 1.24]" in lines[2] and " 49 |" in lines[3]

@@ -12,7 +12,7 @@ from matplotlib import pyplot
 from scipy import stats
 
 from agf_core import claims
-from agf_core.analysis import encoding_walk, grids, jacobian, mixing_checks, mixing_grids, replaced
+from agf_core.analysis import encoding_walk, grids, jacobian, mixing_checks, mixing_grids, recall_prose, replaced
 from agf_core.analysis import filtering_figures as pictures
 from agf_core.analysis import filtering_prose as filters
 from agf_core.analysis import mixing_figures as draw
@@ -24,6 +24,7 @@ from agf_core.claims import BY_CONSTRUCTION, INCONCLUSIVE, MIXED, NOT_SUPPORTED,
 from agf_core.evaluation import evaluate
 from agf_core.model import ModelConfig, Transformer
 from agf_core.runs import RunConfig
+from agf_core.sources import hidden
 from agf_core.sources.datasets import DataConfig, load_data
 from agf_core.training import TrainConfig, build_model
 
@@ -174,9 +175,11 @@ def test_mean_weights_are_the_mean():
 
 
 def fabricated(lost=(6.0, 6.0), share=0.44, seeds=8, profile="full", gain=30.0, learned=1.0, left=(40.0, 15.0, 60.0),
-               scatter=0.3, replacing=True):  # fmt: skip
+               scatter=0.3, replacing=True, noise=0.0):  # fmt: skip
     """Runs in which the field alone loses `lost` % on recall tokens and on the rest and has `share` of recall."""
     rng, rows, recall, rep, jac = np.random.default_rng(0), [], [], [], []
+    chance = [(name, s, 4.0 + 0.1 * s + (noise if name == FIELD else 0.001 * rng.random()))
+              for name in mixing_grids.RANDOM_NAMES for s in range(min(seeds, 3))]  # fmt: skip
     over = {FIELD: np.array(lost), "free": np.array([-2.0, -3.0]), FREE_FULL: np.array([-6.0, -6.0]),
             "exponential": np.array([9.0, 8.0]), "pairs": np.array([1.0, 0.0]), "uniform": np.array([gain, gain]),
             "none": np.array([gain + 5, gain + 5])}  # fmt: skip
@@ -202,6 +205,7 @@ def fabricated(lost=(6.0, 6.0), share=0.44, seeds=8, profile="full", gain=30.0, 
     return Results(
         profile, pd.DataFrame(rows, columns=["name", "dim", "seed", "loss", "recall", "rest", "parameters", "used"]),
         pd.DataFrame(recall, columns=["name", "dim", "seed", "accuracy", "loss", "chance"]),
+        pd.DataFrame(chance, columns=["name", "seed", "loss"]),
         pd.DataFrame(rep, columns=["encoding", "dim", "seed", "way", "layer", "recall", "rest"]),
         pd.DataFrame(jac, columns=["net", "seed", "sub", *of.JACOBIAN]), "code abc", frozenset({profile}),
     )  # fmt: skip
@@ -251,6 +255,15 @@ def test_m6_looks_at_the_net_that_leaves_most(checks, left, m6):
     assert claims.report(**evidence).verdict == prose.word(page, "M6") == m6
 
 
+def test_random_tokens_are_a_control():
+    assert "nothing to lose where nothing can be gained" in prose.control(fabricated())
+    assert "should be read with that in mind" in prose.control(fabricated(noise=0.1))
+    runs = mixing_grids.on_random("full")
+    assert set(runs) == {FULL, FIELD, "uniform"} and not mixing_grids.on_random("cpu")
+    source = hidden.source(runs[FULL][1].data.corpus, runs[FULL][1].data.symbols)
+    assert runs[FIELD][1].data == runs[FULL][1].data and len(source.step) == 1  # one state: no memory
+
+
 def test_untrained_models_support_nothing(checks):
     """As good as each other, since neither knows anything: the rule must not call that redundancy."""
     page = a_page(checks, fabricated(lost=(0.0, 0.0), share=1.0, gain=0.0, learned=0.45))
@@ -272,13 +285,13 @@ def test_estimates_are_means_over_pairs_of_seeds():
 
 
 def test_recall_by_width_says_what_the_models_learned():
-    text = prose.wider(fabricated())
+    text = recall_prose.wider(fabricated())
     assert "32, where 4 of 8 learn it with association" in text and "128, where 8 of 8" in text
     assert "lacks the 90% that M5 asks at 64 and 128" in text
     assert "may or may not have the 90% that M5 asks at 32" in text
     assert "lose more without association" in text
-    assert "has the 90% that M5 asks at 32, 64 and 128" in prose.wider(fabricated(share=1.0))
-    alone = prose.wider(fabricated(seeds=1))
+    assert "has the 90% that M5 asks at 32, 64 and 128" in recall_prose.wider(fabricated(share=1.0))
+    alone = recall_prose.wider(fabricated(seeds=1))
     assert "by width" in alone and "M5" not in alone
 
 
@@ -309,7 +322,7 @@ def nothing(profile="cpu"):
                    jacobians=full.jacobians[:0], failed=("agf, width 64, on bytes, seed 0: loss nan",))  # fmt: skip
 
 
-PROSE = ("control", "used", "attained", "queries", "wider", "worth", "bigger", "free_field", "diverged", "lost")
+PROSE = ("control", "used", "attained", "worth", "bigger", "free_field", "diverged", "lost")
 CASES = {
     "reference": lambda: (fabricated(seeds=1, profile="cpu"), fabricated()),
     "same": lambda: (one := fabricated(), one),
@@ -325,6 +338,7 @@ def test_pages_are_written_and_drawn(checks, case):
     results = page.deciding
     texts = [prose.in_short(page).format(**prose.numbers(page))]
     texts += [getattr(prose, name)(results) for name in PROSE]
+    texts += [recall_prose.queries(results), recall_prose.wider(results)]
     texts += [f(page) for f in (prose.operating, prose.meaning, prose.beside, prose.no_evidence, filters.known_splits,
                                 filters.speed)]  # fmt: skip
     texts += [prose.no_evidence(page, "M6"), filters.replacing(page.part("replaced")),
