@@ -13,14 +13,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from agf_core.analysis import chapter_runs, grids
+from agf_core.analysis import chapter_runs, grids, throughput
 from agf_core.analysis.contrasts import by_length, by_position, contrast, differences, mean, table
 from agf_core.analysis.operating import characteristics, seed_world
 from agf_core.claims import DELTA
 from agf_core.encodings import ENCODINGS
 from agf_core.figures import Estimate
 from agf_core.runs import Record, RunConfig, reference_runs
-from agf_core.sources.tables import read_stored
 
 LEARNED_BITS = 0.1  # full attention must be so much better than its field alone, or association was not learned
 PAIRS = {"learned → untied": ("untied", "learned"), "rotary → table": ("t5", "rotary")}  # A1: decoupled, entangled
@@ -259,10 +258,12 @@ def tuning() -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)[["task", "name", "start", "rate", "seed", "loss", "chosen"]]
 
 
-def speeds() -> dict[str, float]:
-    """Encoding → training throughput relative to `learned`, one thread, as `make bench` stored it; empty without it."""
-    stored = read_stored("bench", "training-cpu.json")
-    return dict(stored["relative"]) if stored else {}
+def speeds() -> dict[str, Estimate]:
+    """Encoding → training throughput relative to `learned`, one thread, this chapter's smallest model, as `make bench`
+    stored it; empty where it has not."""
+    stored = throughput.stored()
+    return {r["name"]: Estimate(r["relative"], r["low"], r["high"]) for r in (stored["rows"] if stored else ())
+            if r["size"] == str(throughput.SIZES[0]) and r["threads"] == 1}  # fmt: skip
 
 
 def family(name: str) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from agf_core.analysis import accuracy, grids
+from agf_core.analysis import accuracy, grids, throughput
 from agf_core.analysis.accuracy import Page, Results
 from agf_core.analysis.accuracy_words import called, listed, shown, table
 from agf_core.analysis.contrasts import against, mean
@@ -65,7 +65,8 @@ def costs(results: Results) -> str:
     total = runs["parameters"].dropna()
     spread = f"{total.min():,.0f} to {total.max():,.0f}" if len(total) else "an unknown number of"
     note = (
-        "training speed is tokens a second of one thread over those of `learned`, from the stored benchmark"
+        "training speed is tokens a second of one thread over those of `learned`, from the stored benchmark "
+        f"({throughput.SIZES[0]})"
         if speeds
         else "`make bench` has not stored a training speed yet"
     )

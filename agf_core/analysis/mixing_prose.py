@@ -185,7 +185,7 @@ def random(results: Results) -> str:
     found = {name: mean(of.at_random(results, name)) for name in (FIELD, "uniform")}
     if not all(map(known, found.values())):
         return ""
-    field, uniform = (shown(found[name], "+.2f") for name in (FIELD, "uniform"))
+    field, uniform = (shown(found[name], "+.4f") for name in (FIELD, "uniform"))
     holds = all(-allowed(REST) / 4 <= e.low and e.high <= allowed(REST) / 4 for e in found.values())
     return (
         " And there is nothing to lose where nothing can be gained: on random tokens, drawn independently, the field "

@@ -1,5 +1,7 @@
 """The chapter `accuracy` on fabricated records whose truth we chose: contrasts, verdicts, sentences, pictures."""
 
+import json
+
 import matplotlib
 import numpy as np
 import pandas as pd
@@ -9,7 +11,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from agf_core import claims
-from agf_core.analysis import accuracy, chapter_runs, contrasts, grids, operating
+from agf_core.analysis import accuracy, chapter_runs, contrasts, grids, operating, throughput
 from agf_core.analysis import accuracy_field_figures as field
 from agf_core.analysis import accuracy_field_prose as field_prose
 from agf_core.analysis import accuracy_figures as draw
@@ -17,6 +19,7 @@ from agf_core.analysis import accuracy_prose as prose
 from agf_core.analysis.accuracy import Page
 from agf_core.analysis.accuracy_words import listed, shown, table
 from agf_core.claims import INCONCLUSIVE, MIXED, NOT_SUPPORTED, SUPPORTED, TOO_SMALL
+from agf_core.encodings import ENCODINGS
 from agf_core.figures import Estimate
 
 matplotlib.use("Agg")
@@ -393,11 +396,17 @@ def test_words():
     assert table([["a", "b"], ["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
 
 
-def test_speeds_come_from_the_stored_benchmark(monkeypatch):
-    monkeypatch.setattr(accuracy, "read_stored", lambda *_: {"relative": {"agf": 0.93}})
-    assert accuracy.speeds() == {"agf": 0.93}
-    assert "| 0.93 |" in field_prose.costs(page().here)
-    monkeypatch.setattr(accuracy, "read_stored", lambda *_: None)
+def test_speeds_are_read_as_the_benchmark_stores_them(monkeypatch, tmp_path):
+    tiny = throughput.Size(1, 16, 2, 8, 2, 11)
+    monkeypatch.setattr(throughput, "SIZES", (tiny,))
+    throughput.main(["--quick", "--out", str(tmp_path / "training-cpu.json")])
+    stored = json.loads((tmp_path / "training-cpu.json").read_text())
+    monkeypatch.setattr(throughput, "read_stored", lambda *_: stored)
+    found = accuracy.speeds()
+    assert set(found) == set(ENCODINGS) and found["learned"].value == 1
+    assert all(e.low <= e.value <= e.high for e in found.values())
+    assert f"| {found['agf']:.2f} |" in field_prose.costs(page().here) and str(tiny) in field_prose.costs(page().here)
+    monkeypatch.setattr(throughput, "read_stored", lambda *_: None)
     assert accuracy.speeds() == {} and "has not stored a training speed" in field_prose.costs(page().here)
 
 
