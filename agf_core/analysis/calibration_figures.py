@@ -152,7 +152,7 @@ def draw_gravity(table: pd.DataFrame) -> Drawn:
         ax.barh(np.arange(len(planted)) + shift, 100 * part["excess"], 0.34, color=COLOURS[law], label=f"fitted: {law}")
     ax.set_yticks(range(len(planted)), [f"planted: {p}" for p in planted])
     ax.invert_yaxis()
-    ax.set_xlabel("deviance left by the worse law, % of that of equal flows")
+    ax.set_xlabel("deviance left by the worse law, % of what\nequal weights for all keys would leave")
     ax.legend(loc="lower right")
     return fig, table
 

@@ -64,7 +64,8 @@ def checks(page: Page) -> tuple[list[tuple[str, str, str, bool | None]], dict[st
         ("Uniform attention by distance: exponent 0", "{careful:.3f} with whole windows, {careless:.2f} carelessly",
          "not fooled", abs(careful) <= 0.01),
         ("Gravity: planted fields on causal attention", "the planted law fits better in every case, within "
-         f"{{field_off:.1%}} of its value; the interval holds it in {holds.sum()} of {len(holds)}"
+         f"{{field_off:.1%}} of its value, a pull of which its interval knows nothing: it holds the value in "
+         f"{holds.sum()} of {len(holds)}"
          if found["best"].all() else "the other law fits better in some case",
          "recovered", bool(found["best"].all() and numbers["field_off"] < 0.1)),
         ("Gravity: uniform causal attention, exponent 0", "{uniform:.4f}", "not fooled", numbers["uniform"] <= 0.01),
@@ -137,6 +138,12 @@ def coverage(page: Page) -> Words:
     return text, numbers
 
 
+def _named(identifier: str) -> str:
+    """An identifier as words: "two_regime" as "two regime", "exponent2" as "second exponent"."""
+    name = identifier.strip("_").replace("_", " ")
+    return f"second {name[:-1]}" if name.endswith("2") else name
+
+
 def full_coverage(full: Stored | None) -> Words:
     """The stored table in a sentence: how many cells keep the promise, and which do worst."""
     if full is None:
@@ -146,8 +153,8 @@ def full_coverage(full: Stored | None) -> Words:
     worst = table.loc[(table["coverage"] - 0.95).abs().idxmax()]
     numbers: dict[str, Number] = {
         "inside": int(inside.sum()), "cells": len(table), "median": float(np.median(table["coverage"])),
-        "worst": worst["coverage"], "points": int(worst["points"]), "law": worst["law"].replace("_", " "),
-        "parameter": worst["parameter"].strip("_"), "space": worst["space"], "seconds": made["seconds"],
+        "worst": worst["coverage"], "points": int(worst["points"]), "law": _named(worst["law"]),
+        "parameter": _named(worst["parameter"]), "space": worst["space"], "seconds": made["seconds"],
         "commit": made["commit"], "sets": int(table["sets"].iloc[0]),
     }  # fmt: skip
     text = (

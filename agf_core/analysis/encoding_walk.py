@@ -31,7 +31,8 @@ from agf_core.analysis.mixing_results import (
     excess,
     unassigned,
 )
-from agf_core.claims import CLAIMS, SUPPORTED
+from agf_core.claims import SUPPORTED
+from agf_core.figures import Estimate
 from agf_core.runs import RunConfig, reference_runs
 
 PARTS = [g for g in mixing_grids.GRIDS if g.startswith("walk-")]
@@ -146,34 +147,33 @@ def evidence(page: Page) -> dict[str, Any] | None:
     }  # fmt: skip
 
 
-def agreement(page: Page) -> str:
+def agreement(page: Page, id: str = "M5") -> str:
     """How the run here compares with the reference runs, part by part."""
     if page.same:
         return "these are the reference runs."
     if page.here.profile == "smoke":
         return "too small to tell."
-    here, there = estimates(page.here), estimates(page.deciding)
-    said = []
-    for part in CLAIMS["M5"].criterion.parts:
-        own, other, limit = here[part].value, there[part].value, allowed(part)
-        known = np.isfinite(own)
-        word = "agrees" if known and (own > limit) == (other > limit) else "disagrees"
-        said.append(f"{part}: {word} (here {own:.3g}, there {other:.3g})" if known else f"{part}: not measured here")
-    return f"on which side of its threshold each part lies, {'; '.join(said)}."
+    there = page.reference or page.here
+    return rules.agreement(id, *(most(r) if id == "M6" else estimates(r) for r in (page.here, there)))
+
+
+def most(results: Results) -> dict[str, Estimate]:
+    """M6's part: the net that leaves most; empty unless all three nets are measured."""
+    found = unassigned(results)
+    return {"unassigned": max(found.values(), key=lambda e: e.value)} if set(found) == set(jacobian.NETS) else {}
 
 
 def evidence6(page: Page) -> dict[str, Any] | None:
     """The arguments of `claims.report` for M6: the net that leaves most; None where it has no interval."""
-    results, found = page.part("jacobians"), unassigned(page.part("jacobians"))
-    if set(found) != set(jacobian.NETS):
-        return None
-    most = max(found.values(), key=lambda e: e.value)
-    if not np.isfinite([most.value, most.low, most.high]).all():
+    results = page.part("jacobians")
+    e = most(results).get("unassigned")
+    if e is None or not np.isfinite([e.value, e.low, e.high]).all():
         return None
     stored = results is page.reference
     return {
-        "id": "M6", "effect": most.value, "ci": (most.low, most.high), "n": int(results.jacobians["seed"].nunique()),
+        "id": "M6", "effect": e.value, "ci": (e.low, e.high), "n": int(results.jacobians["seed"].nunique()),
         "unit": "percent of the norm; n: seeds, three nets each",
         "scope": f"small nets trained here on bytes of {grids.CORPUS if stored else page.corpus}",
         "profile": results.profile, "runs": results.made if stored else "",
+        "here": agreement(page, "M6") if stored else "",
     }  # fmt: skip

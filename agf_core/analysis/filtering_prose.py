@@ -62,7 +62,7 @@ def left_over(results: Results) -> str:
     if not found:
         return "No Jacobian is measured here."
     said = "; ".join(f"{NETS[n]} {shown(e, '.0f')} %" for n, e in found.items())
-    return f"Of the norm of their sub-layers' Jacobians neither kind of operation has: {said}."
+    return f"Of the norm of a sub-layer's Jacobian, on average, so much is neither filtering nor aggregation: {said}."
 
 
 def jacobians(results: Results) -> str:
@@ -89,8 +89,8 @@ def jacobians(results: Results) -> str:
     cross, squared = means["cross"].abs().max(), means["unassigned"].groupby("net").mean()
     return text + (
         f"As a share of the squared norm, the mean of a net is at most {squared.max():.0%} ({NETS[squared.idxmax()]}). "
-        f"Counted with the residual path, all sub-layers of a net in one: {said}. Bends and weights together (twice "
-        f"their inner product) account for up to {cross:.0%} of a sub-layer's squared norm."
+        f"Counted with the residual path, all sub-layers of a net in one: {said} (the GRU has none). Bends and weights "
+        f"together (twice their inner product) account for up to {cross:.0%} of a sub-layer's squared norm."
     )
 
 
@@ -107,7 +107,7 @@ def speed(page: Page) -> str:
             + (f", and quicker than full attention without a field from N = {plain} on" if plain else
                ", and than full attention without a field at no length measured")
         )  # fmt: skip
-    errors = ", ".join(f"{name} {e:.1e}" for name, e in page.error.items())
+    errors = "; ".join(f"{name}: {e:.1e}" for name, e in page.error.items())
     return (
         f"Measured on this page, beside whatever else ran: {'; '.join(said)}. Largest error in float32, relative to "
         f"the largest value: {errors}."

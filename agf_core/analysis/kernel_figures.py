@@ -174,7 +174,7 @@ def draw_targets(runs: dict[str, dict[str, Any]]) -> Drawn:
                     color=COLOURS[colour], label=f"{where}, 95 %")  # fmt: skip
     ax.axvline(1, color=COLOURS["limit"], label="limit")
     ax.invert_yaxis()
-    ax.set(xlabel="measured / limit", xlim=(0, max(1.3, 1.05 * table["share"].max())))
+    ax.set(xlabel="measured / limit", xlim=(0, max(1.3, 1.05 * (table["high"] / table["limit"]).max())))
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
     return fig, table[["run", "target", "what", "value", "low", "high", "best", "limit"]]
 

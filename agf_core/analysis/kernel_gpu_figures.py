@@ -69,12 +69,14 @@ def draw(run: dict[str, Any]) -> tuple[Figure, pd.DataFrame]:
 
     rows = pd.DataFrame(run["targets"])
     rows["relative"] = rows["value"] / rows["limit"].where(rows["limit"] > 0, 1)
-    names = sorted(rows["target"].unique(), key=lambda t: int(t[1:]))
-    fig = plt.figure(figsize=(WIDTH, 7.2), layout="constrained")
-    top, *below = fig.subplot_mosaic([["targets"] * 2, ["forward", "backward"]], height_ratios=[1.3, 1]).values()
+    rows["name"] = rows["target"] + "  " + rows["what"]
+    names = sorted(rows["name"].unique(), key=lambda t: int(t.split()[0][1:]))
+    fig = plt.figure(figsize=(WIDTH, 4.4 + 0.26 * len(names)), layout="constrained")
+    heights = [0.6 + 0.26 * len(names), 3.2]
+    top, *below = fig.subplot_mosaic([["targets"] * 2, ["forward", "backward"]], height_ratios=heights).values()
     for dim, colour in ((64, "third"), (128, "power")):
         part = rows[rows.get("dim", pd.Series(dim, index=rows.index)).fillna(dim) == dim]
-        top.plot(part["relative"].clip(lower=0), [names.index(t) for t in part["target"]], "o", ms=4, alpha=0.6,
+        top.plot(part["relative"].clip(lower=0), [names.index(t) for t in part["name"]], "o", ms=4, alpha=0.6,
                  color=COLOURS[colour], label=f"head size {dim}")  # fmt: skip
     top.axvline(1, color=COLOURS["limit"], label="the target")
     top.set(yticks=range(len(names)), yticklabels=names, xlabel="measured / target; left of the line is met")
@@ -84,19 +86,21 @@ def draw(run: dict[str, Any]) -> tuple[Figure, pd.DataFrame]:
     times = times[times["dim"] == times["dim"].max()].drop(columns="rounds")
     times["ms"] = 1e3 * times["seconds"]
     look = {"plain": "chance", "logit": "power", "flash": "data", "cudnn": "fourth", "flex": "exponential"}
+    called = {"plain": "ours, no field", "logit": "ours, trained field", "flash": "PyTorch, flash",
+              "cudnn": "PyTorch, cuDNN", "flex": "FlexAttention, same field"}  # fmt: skip
     for ax, passes in zip(below, PRODUCTS):
         part = times[times["passes"] == passes].sort_values("length")
         for name, colour in look.items():
             line = part[part["name"] == name]
             if len(line):
-                ax.plot(line["length"], line["ms"], "o-", ms=3, color=COLOURS[colour], label=name)
+                ax.plot(line["length"], line["ms"], "o-", ms=3, color=COLOURS[colour], label=called[name])
         bound = part.drop_duplicates("length")
         limit = [1e3 * limit_seconds(row, run["ceilings"]["flops"]) for row in bound.to_dict("records")]
-        ax.plot(bound["length"], limit, color=COLOURS["limit"], label="limit")
+        ax.plot(bound["length"], limit, color=COLOURS["limit"], label="limit: products alone")
         ax.set(xscale="log", yscale="log", xlabel="length N (tokens)", title=passes)
         ax.tick_params(axis="x", which="minor", labelbottom=False)
     below[0].set_ylabel("milliseconds")
-    below[0].legend(fontsize=8)
+    below[0].legend(fontsize=7)
     columns = ["target", "what", "value", "limit", "relative"]
     shown = pd.concat([rows[columns], times[["passes", "name", "length", "dim", "ms"]]])
     return fig, shown

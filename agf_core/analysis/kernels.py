@@ -241,8 +241,8 @@ def in_words(result: dict[str, Any], where: str) -> str:
     if "C4" in value and np.isfinite(value["C4"].value):
         text += f"At the longest text the pass took {value['C4'].value:.0f} MB beside its gradients. "
     if is_settled(result):
-        said = {word: [r["target"] for r in result["targets"] if verdict(r) == word] for word in VERDICTS}
-        text += "Targets " + "; ".join(f"{word}: {', '.join(said[word]) or 'none'}" for word in VERDICTS) + "."
+        said = {w: [f"{r['target']} ({r['what']})" for r in result["targets"] if verdict(r) == w] for w in VERDICTS}
+        text += "Targets, " + "; ".join(f"{word}: {', '.join(said[word]) or 'none'}" for word in VERDICTS) + "."
     else:
         text += f"The targets are set at N = {TARGET_LENGTH}: this run is too small to tell."
     if result["load"] and result["load"] > BUSY:

@@ -150,16 +150,16 @@ def precision(seed: int = 0, length: int = 512) -> dict[str, float]:
     """Field and way → largest error in float32, relative to the largest exact value."""
     generator = torch.Generator().manual_seed(seed)
     v = torch.randn(1, HEADS, length, WIDTH, generator=generator, dtype=torch.float64)
-    fields: Mapping[str, Field] = {"power law, k up to 2": PowerField(HEADS), "exponential, rate 1": ExponentialField(
-        HEADS, 1.0)}  # fmt: skip
+    fields: Mapping[str, Field] = {"power law with k up to 2": PowerField(HEADS),
+                                   "exponential of rate 1": ExponentialField(HEADS, 1.0)}  # fmt: skip
     found = {}
     with torch.no_grad():
         for name, field in fields.items():
             exact = attend(0 * v, v, v, field=nn.Module.double(field))
-            single = field.float()
-            for way, value in (("FFT", convolve(v.float(), field=single)),
-                               ("scores", attend(0 * v.float(), v.float(), v.float(), field=single))):  # fmt: skip
-                found[f"{name}, {way}"] = float((value - exact).abs().max() / exact.abs().max())
+            single, x = field.float(), v.float()
+            for way, value in (("by FFT", convolve(x, field=single)),
+                               ("by attention", attend(0 * x, x, x, field=single))):  # fmt: skip
+                found[f"{way}, {name}"] = float((value - exact).abs().max() / exact.abs().max())
     return found
 
 

@@ -90,18 +90,25 @@ def free_field(results: Results) -> str:
     if not np.isfinite([e.value for e in own.values()]).all():
         return "A free field (one number a distance) without association is not measured here."
     text = (
-        f"Beside AGF with association, a *free* field alone (one number a distance) has a loss of "
-        f"{shown(own[RECALL], '+.2f')} % on recall tokens and {shown(own[REST], '+.2f')} % on the rest"
+        f"The loss of a *free* field alone (one number a distance) lies {_beside(own[RECALL])} that of AGF with "
+        f"association on recall tokens, and {_beside(own[REST])} it on the rest"
     )
     if all(e.high < 0 for e in own.values()):
         text += ": it beats full attention whose field is a power law"
     if np.isfinite([e.value for e in pair.values()]).all():
-        both = " and ".join(f"{shown(e, '+.2f')} %" for e in pair.values())
-        text += f". Beside a free field *with* association: {both}"
+        both = " and ".join(f"{_beside(e)}" for e in pair.values())
+        text += f". Beside a free field *with* association it lies {both}"
         inside = [known(e) and e.high <= allowed(part) for part, e in pair.items()]
         above = [known(e) and e.low > allowed(part) for part, e in pair.items()]
         text += ", within what M5 allows" if all(inside) else ", more than M5 allows" if all(above) else ""
     return text + ". Exploratory: no criterion was fixed for this pair."
+
+
+def _beside(e: Estimate) -> str:
+    """ "2.91 [2.47, 3.35] % below", or above."""
+    if e.value < 0:
+        return f"{shown(Estimate(-e.value, -e.high, -e.low), '.2f')} % below"
+    return f"{shown(e, '.2f')} % above"
 
 
 def worth(results: Results) -> str:
@@ -135,6 +142,11 @@ def bigger(results: Results) -> str:
     text += f" A doubling of the parameters adds {shown(found[RECALL])} and {shown(found[REST])} points."
     if not all(map(known, found.values())):
         return text
+    if len(dims) > 2:  # a line through all sizes does not tell where they differ
+        last = {v: mean(of.excess(results, FIELD, v, dims[-1])) for v in VALUES.values()}
+        before = {v: mean(of.excess(results, FIELD, v, dims[-2])) for v in VALUES.values()}
+        if all(known(e) and e.low <= before[v].high for v, e in last.items()):
+            text += f" Between {dims[-2]} and {dims[-1]} no difference is seen."
     more = [part for part, e in found.items() if e.low > 0]
     fewer = [part for part, e in found.items() if e.high < 0]
     if len(more) == 2:
@@ -232,8 +244,9 @@ def meaning(page: Page) -> str:
         pair = [mean(of.excess(page.deciding, "free", v, than=FREE_FULL)) for v in VALUES.values()]
         if REST in fails and all(known(e) and e.high <= allowed(REST) for e in pair):
             points.append(
-                "So on text association mostly stands in for a shape that the power law cannot have: given a "
-                "free field, it adds little." + (" Looking up is another matter." if QUERIES in fails else "")
+                "So on text association mostly stands in for a shape that the power law cannot have: given a free "
+                f"field, {'the model is better without it' if all(e.high < 0 for e in pair) else 'it adds little'}."
+                + (" Looking up is another matter." if QUERIES in fails else "")
             )
     if word(page, "M6") == NOT_SUPPORTED:
         above = [NETS[n] for n, e in of.unassigned(page.part("jacobians")).items() if e.low > UNASSIGNED]

@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from agf_core.claims import CLAIMS, MIN_N, SUPPORTED, TOO_SMALL, VERDICTS, Interval
+from agf_core.claims import CLAIMS, MIN_N, SUPPORTED, TOO_SMALL, VERDICTS, Band, Interval
+from agf_core.figures import Estimate
 
 POWER, FALSE = 0.8, 0.05  # what a rule must promise before it may decide: claims.md, operating characteristics
 Draw = Callable[[np.random.Generator], tuple[Mapping[str, float], Mapping[str, Interval]]]
@@ -38,6 +39,21 @@ def foretold(evidence: Mapping[str, Any] | None) -> str:
     values = (x if isinstance(x, Mapping) else dict.fromkeys(criterion.parts, x) for x in
               (evidence["effect"], evidence["ci"]))  # fmt: skip
     return criterion.verdict(*values)[0]
+
+
+def agreement(id: str, here: Mapping[str, Estimate], there: Mapping[str, Estimate]) -> str:
+    """Part by part, whether the runs here lie on the same side of what the criterion asks as the reference runs."""
+    said = []
+    for name, part in CLAIMS[id].criterion.parts.items():
+        values = [found[name].value if name in found else np.nan for found in (here, there)]
+        if not np.isfinite(values).all():
+            said.append(f"{name}: not measured here")
+            continue
+        inside = [part.low <= x <= part.high if isinstance(part, Band) else (x >= part.threshold) == part.above
+                  for x in values]  # fmt: skip
+        word = "agrees" if inside[0] == inside[1] else "disagrees"
+        said.append(f"{name}: {word} (here {values[0]:.3g}, there {values[1]:.3g})")
+    return f"on which side of its threshold each part lies, {'; '.join(said)}."
 
 
 def powerless(power: float, false: float, true: str, others: str = "of the others") -> str:

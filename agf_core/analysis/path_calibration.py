@@ -92,8 +92,12 @@ def worlds(id: str, found: Mapping[str, Estimate], n: int, beats: pd.DataFrame |
 
 def powerless(table: pd.DataFrame) -> str:
     """Why a rule cannot decide with so much scatter; "" where it can."""
-    power, false = table.loc[table["true"], SUPPORTED].min(), table.loc[~table["true"], SUPPORTED].max()
-    return rules.powerless(power, false, "where the claim is true")
+    return rules.powerless(*power(table), "where the claim is true")
+
+
+def power(table: pd.DataFrame) -> tuple[float, float]:
+    """How often a rule says *supported*: at least where the claim is true, at most where it is false."""
+    return float(table.loc[table["true"], SUPPORTED].min()), float(table.loc[~table["true"], SUPPORTED].max())
 
 
 def known_answers(profile: str, seed: int = 0) -> pd.DataFrame:

@@ -27,6 +27,7 @@ from agf_core.analysis import (
     walks,
     word_space,
 )
+from agf_core.analysis import operating as rules
 from agf_core.analysis.accuracy_words import known
 from agf_core.analysis.operating import foretold
 from agf_core.analysis.windows import Array
@@ -225,8 +226,17 @@ def evidence(page: Page, id: str) -> dict[str, Any] | None:
         "ci": {p: (e.low, e.high) for p, e in found.items()},
         "n": results.seeds(id), "unit": f"{UNITS[id]}; n counts seeds", "scope": scope(results, id),
         "profile": results.profile, "runs": results.made if results is page.reference else "",
-        "too_small": why_not(page, id),
+        "here": agreement(page, id) if results is page.reference else "", "too_small": why_not(page, id),
     }  # fmt: skip
+
+
+def agreement(page: Page, id: str) -> str:
+    """How the runs here compare with the reference runs, part by part."""
+    if page.same:
+        return "these are the reference runs."
+    if page.here.profile == "smoke":
+        return "too small to tell."
+    return rules.agreement(id, page.here.estimates.get(id, {}), page.deciding(id).estimates[id])
 
 
 def scope(results: Results, id: str) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from agf_core.analysis import in_context, space_prose, walks
+from agf_core.analysis import in_context, path_calibration, space_prose, walks
 from agf_core.analysis.accuracy_words import known, listed, shown, table
 from agf_core.analysis.contrasts import mean
+from agf_core.analysis.operating import FALSE, POWER
 from agf_core.analysis.paths import CLAIMED, Page, why_not, word
 from agf_core.analysis.paths_figures import KINDS
 from agf_core.claims import CLAIMS, NOT_SUPPORTED, SUPPORTED, TOO_SMALL
@@ -89,7 +90,8 @@ def context(page: Page) -> str:
     beats = shown(Estimate(e.value, e.low, e.high, "%"), ".1f") if known(e) else f"{at['beats'].mean():.1f} %"
     return (
         f"On tasks never seen, models beat the Bayes mixture over their own tasks by {beats} where they beat it most "
-        f"({peak} tasks); the best mixture that is only less sure beats it by {at['blurred'].mean():.1f} % there."
+        f"({peak} tasks); a mixture that is only made less sure (tempered) beats the plain one by "
+        f"{at['blurred'].mean():.1f} % there."
     )
 
 
@@ -105,7 +107,12 @@ def operating(page: Page) -> str:
     if not page.worlds:
         return "The runs here are too few for intervals, so no rule can be tried on their scatter."
     able = [id for id in page.worlds if not why_not(page, id)]
+    each = {id: path_calibration.power(page.worlds[id]) for id in able}
+    said = "; ".join(f"{id} {right:.0%} and {wrong:.0%}" for id, (right, wrong) in each.items())
     points = [f"Rules that can decide with the scatter measured: {listed(able)}."]
+    if said:
+        points.append(f"They say *{SUPPORTED}* in at least so many of the worlds in which they should, and in at most "
+                      f"so many of the others (promised: {POWER:.0%} and {FALSE:.0%}): {said}.")  # fmt: skip
     points += [f"**{id} cannot**: {why}." for id in page.worlds if (why := why_not(page, id))]
     if left := [id for id in CLAIMED if id not in page.worlds]:
         points.append(f"Without an interval, and so not tried: {listed(left)}.")
@@ -183,7 +190,8 @@ def diversity(page: Page) -> str:
     return (
         "Nats per token on unseen tasks, over seeds, each another pool. A reader to whom all symbols are alike has "
         f"{results.tasks['even'].mean():.3f}. On tasks of the pool, in brackets the mixture, which is the best there: "
-        f"{kept}.{f' Here {nothing}.' if nothing else ''}\n\n{table(rows)}"
+        f"{kept}.{f' Here {nothing}.' if nothing else ''} *Endless*: a new task for every sequence, so there is no "
+        f"mixture over a pool. *Second half*: the later half of the symbols.\n\n{table(rows)}"
     )
 
 
@@ -204,17 +212,34 @@ def here(page: Page) -> str:
         ours, theirs = page.here.estimates.get(id, {}), page.reference.estimates.get(id, {})
         for part in CLAIMS[id].criterion.parts:
             if part in theirs:
-                rows.append([id, part, shown(theirs[part]), shown(ours[part]) if part in ours else "not measured"])
+                own = shown(ours[part], ".3f") if part in ours else "not measured"
+                own = "needs several seeds" if own == "not known" else own
+                rows.append([id, part, shown(theirs[part], ".3f"), own])
     failed = "".join(f"\n\nDiverged: {line}." for line in page.here.failed)
     return f"{whose(page)}\n\n{table(rows)}{failed}"
+
+
+def pools(page: Page) -> str:
+    """At which diversities the gain over the mixture is within what M3 allows, above it, or neither."""
+    limit = CLAIMS["M3"].criterion.parts["beats mixture by"].threshold  # type: ignore[union-attr]
+    models = page.deciding("M3").tasks
+    each = {int(t): mean(one["beats"]) for t, one in models[models["tasks"] > 0].groupby("tasks")}
+    kinds = {"more than M3 allows": lambda e: e.low > limit, "within it": lambda e: e.high <= limit,
+             "not clear": lambda e: e.low <= limit < e.high}  # fmt: skip
+    said = []
+    for what, is_so in kinds.items():
+        if at := [f"{t} ({shown(e, '.1f')} %)" for t, e in each.items() if known(e) and is_so(e)]:
+            said.append(f"{what} at {listed(at)} tasks")
+    return f"The gain is {'; '.join(said)}." if said else "At which diversity, one seed cannot tell."
 
 
 def meaning(page: Page) -> str:
     """What the runs support, in a few points."""
     said: dict[str, list[str]] = {}
     for id in CLAIMED:
-        said.setdefault(word(page, id), []).append(f"{id}, {NAMES[id]}")
-    verdicts = "; ".join(f"*{verdict}*: {', '.join(ids)}" for verdict, ids in said.items())
+        said.setdefault(word(page, id), []).append(f"{id} ({NAMES[id]})")
+    verdicts = "; ".join(f"*{verdict}*: {listed(ids)}" for verdict, ids in said.items())
+    verdicts = verdicts[:1] + verdicts[1:2].upper() + verdicts[2:]
     if set(said) == {TOO_SMALL}:
         return f"{verdicts}. These runs show how the claims are measured, and decide none of them."
     points = [f"{verdicts}."]
@@ -225,8 +250,7 @@ def meaning(page: Page) -> str:
         )
     if word(page, "M3") == NOT_SUPPORTED:
         points.append("With weights frozen a model can do what no narrowing of its training tasks can. By what comes "
-                      "out, that is learning; what the abstract says holds of pools so small that they are "
-                      "memorised.")  # fmt: skip
+                      f"out, that is learning. {pools(page)}")  # fmt: skip
     if word(page, "M7") not in (SUPPORTED, TOO_SMALL):
         points.append("A direction for word class is not yet a space of concepts: what a probe reads off single "
                       "vectors need not help when they are pooled to find what a passage is about.")  # fmt: skip

@@ -31,16 +31,17 @@ def queries(results: Results) -> str:
 
 def wider(results: Results) -> str:
     """Multi-query recall of the field alone, by width, and whether models that learn it better lose more."""
-    rows, share = [], {}
+    rows, share, sure = [], {}, []
     for dim in sorted(set(results.recall["dim"])):
         full = of.by_seed(results.recall, FULL, "accuracy", dim)
         own, chance = of.by_seed(results.recall, FIELD, "accuracy", dim), results.recall["chance"].iloc[0]
         share[dim] = mean((own / full).dropna())
         learned = int((full > (1 + chance) / 2).sum())
+        sure += [dim] if learned == len(full) else []
         rows.append(f"{dim}, where {learned} of {len(full)} learn it with association, {shown(share[dim])}")
     if not rows:
         return "Multi-query recall is not measured here."
-    text = f"Accuracy of the field alone as a share of full attention's, by width: {'; '.join(rows)}."
+    text = f"Accuracy of the field alone as a share of full attention's, pair by pair, by width: {'; '.join(rows)}."
     if len(share) < 2 or not all(map(known, share.values())):
         return text
     asked = f"the {allowed(QUERIES):.0%} that M5 asks"
@@ -50,7 +51,9 @@ def wider(results: Results) -> str:
         ("may or may not have", [str(d) for d, e in share.items() if e.low < allowed(QUERIES) <= e.high]),
     ):
         text += f" It {verb} {asked} at {listed(dims)}." if dims else ""
-    first, last = share[min(share)], share[max(share)]
-    if last.high < first.low:
-        return text + " Wider models learn to look up more surely, and so lose more without association."
-    return text + " Whether wider models lose more cannot be told: where all learn it, the accuracy is at its ceiling."
+    if unsure := [d for d in share if d not in sure]:
+        text += f" At {listed(map(str, unsure))} the models that did not learn it have nothing to lose."
+    if len(sure) > 1:
+        least, most = (f(share[d].value for d in sure) for f in (min, max))
+        text += f" At those at which all learn it ({listed(map(str, sure))}) the share differs by {most - least:.3f}."
+    return text

@@ -7,6 +7,7 @@ from agf_core.analysis.accuracy_words import known, shown, table
 from agf_core.analysis.concepts import NAMED
 from agf_core.analysis.contrasts import mean
 from agf_core.analysis.paths import Page
+from agf_core.claims import CLAIMS
 from agf_core.figures import Estimate
 
 
@@ -15,9 +16,11 @@ def near(page: Page) -> str:
     found = page.deciding("M4").estimates.get("M4")
     if not found:
         return "No pair of tied and untied models of words is measured."
+    asked = CLAIMS["M4"].criterion.parts["untied ρ"].threshold  # type: ignore[union-attr]
     return (
-        f"Partial rank correlation of cosine with p(w | context) given frequency: tied {shown(found['tied ρ'])}, "
-        f"untied {shown(found['untied ρ'])}; above the untrained model by {shown(found['tied above untrained'])} and "
+        f"Partial rank correlation of cosine with p(w | context) given frequency, of which {asked:g} is asked: tied "
+        f"{shown(found['tied ρ'], '.3f')}, untied {shown(found['untied ρ'], '.3f')}; above the untrained model by "
+        f"{shown(found['tied above untrained'])} and "
         f"{shown(found['untied above untrained'])}."
     )
 
@@ -49,7 +52,7 @@ def vectors(page: Page) -> str:
     kinds = ("trained", "untrained", "shuffled", "input", "product", "resampled")
     rows = [["embeddings", "context", "contexts", *kinds]]
     for (embeddings, words), one in results.near.groupby(["embeddings", "words"], sort=False):
-        cells = [shown(mean(one.loc[one["kind"] == k, "rho"])) for k in kinds]
+        cells = [shown(mean(one.loc[one["kind"] == k, "rho"]), ".3f") for k in kinds]
         rows.append([embeddings, "one word" if words == 1 else "two words", f"{one['count'].mean():.0f}", *cells])
     if len(rows) == 1:
         return "No context is frequent enough here to be measured."
@@ -75,9 +78,13 @@ def probed(page: Page) -> str:
     if not results.hits["items"].sum():
         return text
     ways = word_space.retrieval(results.hits)
+    e = ways["lead on TF-IDF"]
+    ahead = Estimate(100 * e.value, 100 * e.low, 100 * e.high)
+    behind = Estimate(-ahead.value, -ahead.high, -ahead.low)
+    lead = f"lead TF-IDF by {shown(ahead, '.1f')}" if e.value > 0 else f"trail TF-IDF by {shown(behind, '.1f')}"
     return (
         f"{text}\n\nRetrieval: pooled vectors close {shown(ways['retrieval closes'])} of what lies between chance and "
-        f"the model's own log p, and lead TF-IDF by {shown(ways['lead on TF-IDF'], '.3f')} (as shares of items). "
+        f"the model's own log p, and {lead} (points of items). "
         "Where the model's own log p is hardly above chance, the first is a ratio of small numbers. By dot product, as "
         f"the paper's author ranks endings, pooled vectors find {_share(ways['dot'])}."
     )

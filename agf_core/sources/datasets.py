@@ -62,7 +62,7 @@ class DataConfig:
     symbols     recall: number of keys, and of values (≥ pairs); copy, echo, hidden, tasks: alphabet, small in copy
 
     A law of echo: "power:exponent=1.5", or "exponential:rate=0.1:max_gap=64:chance=0.8" (see `echo.Echo`); of hidden:
-    "hmm:states=8:concentration=0.2:seed=0" or "brackets:depth=4:open=0.5:seed=0"; of tasks: "urn:tasks=32:seed=0" or
+    "hmm:states=8:concentration=0.2:seed=0" or "brackets:depth=4:open=0.5:seed=0"; of tasks: `urn:tasks=32:seed=0` or
     "chain:…" (tasks=0: endlessly many). Raises ValueError for a value out of its range, with the choices.
     """
 

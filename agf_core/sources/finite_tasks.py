@@ -139,7 +139,7 @@ def _pool(tasks: Tasks, symbols: int) -> Array:
 
 
 def parse(spec: str) -> Tasks:
-    """ "urn:tasks=32:seed=3" to `Tasks`; ValueError names what is wrong and lists the choices."""
+    """`urn:tasks=32:seed=3` to `Tasks`; ValueError names what is wrong and lists the choices."""
     kinds = {f.name: float if f.name == "concentration" else int for f in fields(Tasks) if f.name != "law"}
     law, options = read("tasks", spec, dict.fromkeys(LAWS, kinds))
     return Tasks(law, **options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import subprocess
@@ -13,6 +14,8 @@ from agf_core import claims
 from book.driver.plan import ROOT, Chapter
 from book.driver.run import Store, write_atomically
 from book.driver.stage import label, table
+
+CRITERIA = "agf_core/claims.py"
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,9 @@ def ledger(results: list[Result], profile: str, history: Path) -> str:
             f"(profile `{verdict['profile'] if verdict else profile}`): {_badge(word)}"
             + (f", n = {verdict['n']}, {verdict['scope']}" if verdict else ""),
         ]
+        if word == claims.TOO_SMALL:
+            few = f"fewer than {claims.MIN_N} repetitions, or the profile `smoke`"
+            lines.append(f"- **Why no verdict.** {_sentence(verdict.get('why') or few)}")
         if verdict and verdict.get("runs"):
             lines.append(f"- **Made by.** {verdict['runs']}")
         if verdict and verdict.get("here"):
@@ -89,6 +95,10 @@ def _runs(verdict: dict[str, Any], profile: str) -> str:
 def _estimate(verdict: dict[str, Any], part: str) -> str:
     low, high = verdict["ci"][part]
     return f"{part} {verdict['effect'][part]:.3g} [{low:.3g}, {high:.3g}]"
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:].rstrip(".") + "."
 
 
 def _badge(word: str) -> str:
@@ -121,17 +131,52 @@ def _remember(found: dict[str, tuple[Result, dict[str, Any]]], history: Path) ->
 
 
 def _frozen() -> str:
-    """The commits that touched the criteria, oldest first: the first froze them, every other one changed something."""
-    command = ["git", "-C", str(ROOT), "log", "--reverse", "--format=%h|%cs|%s", "--", "agf_core/claims.py"]
-    try:
-        text = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        text = ""
+    """The commits that touched the criteria, oldest first, and whose criteria each of them changed."""
+    text = _git("log", "--reverse", "--format=%h|%cs|%s", "--", CRITERIA)
     if not text.strip():
         return "The history of the criteria is in the repository, which this build could not read.\n"
-    rows = [line.split("|", 2) for line in text.strip().splitlines()]
-    head = "## History of the criteria\n\nEvery commit that touched the file in which they stand, the oldest first.\n\n"
-    return head + table(["commit", "date", "what changed"], rows)
+    rows, before = [], {}
+    for line in text.strip().splitlines():
+        commit, date, subject = line.split("|", 2)
+        now = criteria(_git("show", f"{commit}:{CRITERIA}"))
+        both = list(dict.fromkeys((*now, *before)))
+        changed = [id for id in both if now.get(id, ("", ""))[0] != before.get(id, ("", ""))[0]]
+        reworded = [id for id in both if id not in changed and now.get(id) != before.get(id)]
+        first = "**all: fixed for the first time**" if now and not before else ""
+        rows.append([commit, date, subject, first or ", ".join(changed) or "none", ", ".join(reworded) or "none"])
+        before = now
+    head = (
+        "## History of the criteria\n\nEvery commit that touched the file they stand in, oldest first; the claims "
+        "whose criterion it changed (a threshold, a part, the rule or its words), and those of which it changed only "
+        "something else (the objection, the test in words, the chapters). Reasons are in the lab log.\n\n"
+    )
+    return head + table(["commit", "date", "subject", "criteria changed", "words changed"], rows)
+
+
+def criteria(source: str) -> dict[str, tuple[str, str]]:
+    """Claim → its criterion and the whole of it, in a text of `claims.py`, as code that formatting does not change.
+
+    Empty where the text is no Python.
+    """
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:
+        return {}
+    calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and getattr(n.func, "id", "") == "Claim" and n.args]
+    return {
+        ast.literal_eval(call.args[0]): (ast.dump(inner), ast.dump(call))
+        for call in calls if isinstance(call.args[0], ast.Constant)
+        for inner in ast.walk(call) if isinstance(inner, ast.Call) and getattr(inner.func, "id", "") == "Criterion"
+    }  # fmt: skip
+
+
+def _git(*arguments: str) -> str:
+    """What git prints; "" where it cannot."""
+    command = ["git", "-C", str(ROOT), *arguments]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ""
 
 
 def standing(results: list[Result]) -> str:

@@ -40,6 +40,23 @@ def test_a_verdict_of_reference_runs_says_so_and_names_them(ledger):
     assert "reference runs" in row
 
 
+def test_no_verdict_says_why(ledger):
+    row, entry = ledger("cpu", 0.9, "full", too_small="the rule says *supported* in 30 % of false worlds", **STORED)
+    assert "too small to tell" in row
+    assert "**Why no verdict.** The rule says *supported* in 30 % of false worlds." in entry
+    assert "**Why no verdict.** Fewer than 8 repetitions" in ledger("smoke", 0.9, "smoke")[1]
+    assert "Why no verdict" not in ledger("cpu", 0.9, "full", **STORED)[1]
+
+
+def test_criteria_are_compared_whatever_their_format():
+    text = (pages.ROOT / pages.CRITERIA).read_text()
+    now = pages.criteria(text)
+    assert list(now) == list(claims.CLAIMS)
+    assert pages.criteria(text.replace("    ", "        ")) == now and pages.criteria("not python (") == {}
+    other = pages.criteria(text.replace('"probe selectivity": Part(10.0, 0.0)', '"probe selectivity": Part(5.0, 0.0)'))
+    assert [id for id in now if other[id] != now[id]] == ["M7"]
+
+
 @pytest.mark.parametrize("profile", ["smoke", "cpu", "full"])
 def test_a_verdict_of_the_sites_own_runs_is_from_here(ledger, profile):
     row, entry = ledger(profile, 0.9, profile)

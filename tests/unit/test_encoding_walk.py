@@ -289,10 +289,11 @@ def test_recall_by_width_says_what_the_models_learned():
     assert "32, where 4 of 8 learn it with association" in text and "128, where 8 of 8" in text
     assert "lacks the 90% that M5 asks at 64 and 128" in text
     assert "may or may not have the 90% that M5 asks at 32" in text
-    assert "lose more without association" in text
+    assert "At 32 the models that did not learn it have nothing to lose" in text
+    assert "At those at which all learn it (64 and 128)" in text
     assert "has the 90% that M5 asks at 32, 64 and 128" in recall_prose.wider(fabricated(share=1.0))
     alone = recall_prose.wider(fabricated(seeds=1))
-    assert "by width" in alone and "M5" not in alone
+    assert "by width" in alone and "M5" not in alone and "At those" not in alone
 
 
 def test_slopes_are_those_of_a_line_through_all_runs():
@@ -364,6 +365,7 @@ def test_pages_are_written_and_drawn(checks, case):
 def test_the_free_pair_is_compared_with_its_own_full_attention(checks):
     text = prose.free_field(fabricated())
     assert "it beats full attention whose field is a power law" in text and "more than M5 allows" in text
+    assert "% below that of AGF" in text and "% above" in text  # no loss is negative
     assert "Exploratory" in text
 
 

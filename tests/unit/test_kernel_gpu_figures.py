@@ -87,7 +87,8 @@ def test_the_limit_is_operations_over_rate():
 def test_the_picture_has_every_target_and_the_largest_heads_times(run):
     fig, table = gpu.draw(run)
     top, *below = fig.axes
-    assert [t.get_text() for t in top.get_yticklabels()] == ["G1", "G10"]
-    assert all({line.get_label() for line in ax.get_lines()} == {"logit", "flash", "limit"} for ax in below)
+    assert [t.get_text() for t in top.get_yticklabels()] == ["G1  on / off", "G10  compilations"]
+    drawn = {"ours, trained field", "PyTorch, flash", "limit: products alone"}
+    assert all({line.get_label() for line in ax.get_lines()} == drawn for ax in below)
     assert set(table["dim"].dropna()) == {128} and len(table["target"].dropna()) == 5
     plt.close(fig)
