@@ -38,7 +38,7 @@ PART_COLOURS = dict(zip(PARTS, (COLOURS["exponential"], COLOURS["third"], COLOUR
 PART_NAMES = {
     "distance": "distance alone",
     "type": "key's type alone",
-    "shared": "either of them",
+    "shared": "shared by both",
     "rest": "association",
 }
 NAMES = {"flat": "free field, flat start", "steep": "free field, steep start", UNTRAINED: "learned, untrained",
@@ -137,11 +137,17 @@ def through_training(page: Page) -> Drawn:
     return fig, table
 
 
-def panels(page: Page) -> dict[str, list[Heads]]:
-    """Title → heads: every kind of model, then the controls."""
+def trained(page: Page) -> dict[str, list[Heads]]:
+    """Title → heads: every kind of model, and the one from elsewhere; no control."""
     found = {titled(kind): page.of(kind) for kind in KINDS}
     if "text" in page.elsewhere:
         found[page.name] = [page.elsewhere["text"]]
+    return {k: v for k, v in found.items() if v}
+
+
+def panels(page: Page) -> dict[str, list[Heads]]:
+    """Title → heads: every kind of model, then the controls."""
+    found = trained(page)
     found |= {titled(UNTRAINED): page.untrained} | {titled(k): v for k, v in page.controls.items()}
     found |= {k.replace("pretrained", page.name): [page.elsewhere[i]] for i, k in ELSEWHERE.items()
               if i != "text" and i in page.elsewhere}  # fmt: skip

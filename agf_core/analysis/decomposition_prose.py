@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 
 from agf_core.analysis import accuracy, accuracy_prose
-from agf_core.analysis.accuracy_words import known, shown, table
+from agf_core.analysis.accuracy_words import known, table
 from agf_core.analysis.decomposition import (
     ABSOLUTE,
     FREE,
@@ -20,11 +20,13 @@ from agf_core.analysis.decomposition import (
     parts,
     shares,
 )
-from agf_core.analysis.decomposition_figures import panels, titled
+from agf_core.analysis.decomposition_figures import PART_NAMES, panels, titled, trained
+from agf_core.analysis.decomposition_words import counted, difference, having, percent, shown, turn
 from agf_core.analysis.heads import Heads
 from agf_core.analysis.split import ELIGIBLE, PARTS
 from agf_core.analysis.terms import TERMS
-from agf_core.figures import Estimate, Number
+from agf_core.claims import DELTA
+from agf_core.figures import Number
 from agf_core.sources import loaded
 
 FIELDS = ("t5", "agf", *FREE)
@@ -94,17 +96,9 @@ def _distance(page: Page) -> str:
     found = {kind: parts(page.of(kind))["distance"] for kind in KINDS if page.of(kind)}
     most, least = (pick(found, key=lambda k: found[k].value) for pick in (max, min))
     return (
-        f"Distance alone explains most of what enters the softmax in models with {_with(most)} ({shown(found[most])}), "
-        f"least in those with {_with(least)} ({shown(found[least])})."
+        f"Distance alone explains most of what enters the softmax in models with {having(most)} "
+        f"({shown(found[most])}), least in those with {having(least)} ({shown(found[least])})."
     )
-
-
-WITH = {"flat": "a free field from a flat start", "steep": "a free field from a steep start", "t5": "T5's table",
-        "agf": "AGF's field", "nope": "no position"}  # fmt: skip
-
-
-def _with(kind: str) -> str:
-    return WITH.get(kind, f"{titled(kind)} positions")
 
 
 def calibration(page: Page) -> str:
@@ -159,7 +153,7 @@ def mixed(page: Page) -> str:
             continue
         first, last = (shares(models, layer) for layer in (0, models[0].terms.shares.shape[0] - 1))
         bigger = max(TERMS, key=lambda t: np.nan_to_num(first[t].value))
-        change = _difference(last["where·where"], first["where·where"])
+        change = difference(last["where·where"], first["where·where"])
         out.append(
             f"With {titled(kind)} positions the largest term at the first layer is {bigger} ({shown(first[bigger])}). "
             f"The cross terms have {shown(first['cross'])} there and {shown(last['cross'])} at the last layer, "
@@ -168,31 +162,30 @@ def mixed(page: Page) -> str:
     return " ".join(out)
 
 
-def _difference(one: Estimate, other: Estimate) -> str:
-    if not known(one) or not known(other):
-        return "not to be compared, with so few models"
-    return "larger" if one.low > other.high else "smaller" if one.high < other.low else "not clearly another share"
-
-
 def training(page: Page) -> str:
     """What becomes of the terms through training."""
     stops = page.stopped
     last = max(stops)
     if last == 0:
         return "No model that was stopped on its way is here."
-    before, after = shares(stops[0]), shares(stops[last])
+    found = {tokens: shares(models) for tokens, models in stops.items()}
+    before, after = found[0], found[last]
     moves = {t: after[t].value - before[t].value for t in TERMS}
     grown, shrunk = (pick(moves, key=lambda t: moves[t]) for pick in (max, min))
+    turns = {t: turn({tokens: e[t] for tokens, e in found.items()}) for t in (TERMS[0], TERMS[3])}
+    way = [f"{t} {to[0]} to {shown(found[to[1]][t])} (at {to[1]:,} bytes)" for t, to in turns.items() if to]
+    between = f"In between, {' and '.join(way) or 'neither goes clearly beyond its two ends'}. "
     return (
-        f"Before training, {TERMS[0]} has {shown(before[TERMS[0]])} and {TERMS[3]} {shown(before[TERMS[3]])}; "
-        f"after {last:,} bytes, {shown(after[TERMS[0]])} and {shown(after[TERMS[3]])} (mean of heads and layers, "
-        f"{len(stops[last])} and {len(stops[0])} models). {grown} has grown most, {shrunk} has shrunk most."
+        f"Before training, {TERMS[0]} has {shown(before[TERMS[0]])} and {TERMS[3]} {shown(before[TERMS[3]])} (mean of "
+        f"heads and layers, {counted(stops[0], stops[last])}). {between if len(stops) > 2 else ''}At the end, after "
+        f"{last:,} bytes, they have {shown(after[TERMS[0]])} and {shown(after[TERMS[3]])}. From the first look to the "
+        f"last, {grown} has grown most, {shrunk} has shrunk most."
     )
 
 
 def split(page: Page) -> str:
     """A row for each kind of model and control: the parts, and how many heads are positional."""
-    rows = [["model", *("distance alone", "type alone", "either of them", "association"), "positional heads", "models"]]
+    rows = [["model", *(PART_NAMES[p] for p in PARTS), "positional heads", "models"]]
     for name, models in panels(page).items():
         if not _varies(models):
             rows.append([name, *["no score varies"] * 4, "none", str(len(models))])
@@ -202,7 +195,9 @@ def split(page: Page) -> str:
         rows.append([name, *(shown(found[p]) for p in PARTS), f"{eligible.mean():.0%}", str(len(models))])
     return (
         "Shares of the variance of what enters the softmax, within queries; a head is *positional* if distance "
-        f"explains {ELIGIBLE:.0%} of it or more. An interval over one model is one over its heads.\n\n{table(rows)}"
+        f"explains {ELIGIBLE:.0%} of it or more. *{PART_NAMES['shared'].capitalize()}*: what distance and type "
+        "share, for either would explain it without the other; below zero, one hides the other. An interval over one "
+        f"model is one over its heads.\n\n{table(rows)}"
     )
 
 
@@ -235,23 +230,35 @@ def controls(page: Page) -> str:
 def apart(page: Page) -> str:
     """Which head is taken apart, and what each part is worth in it."""
     one = page.apart
-    worth = {p: one.shares[p] for p in PARTS}
+    worth = ", ".join(f"{PART_NAMES[p]} {percent(one.shares[p])}" for p in PARTS)
     return (
-        f"The head: number {one.head + 1} of layer {one.layer + 1} of a model with {_with(one.kind)}, in which the "
-        f"smaller of field and association is largest. Over held-out text, distance alone is {worth['distance']:.0%} "
-        f"of the variance of what enters its softmax, the key's type alone {worth['type']:.0%}, either of them "
-        f"{worth['shared']:.0%}, association {worth['rest']:.0%}. The passage is from *{one.source}*."
+        f"The head: number {one.head + 1} of layer {one.layer + 1} of a model with {having(one.kind)}, in which the "
+        f"smaller of field and association is largest. Over held-out text, the variance of what enters its softmax is "
+        f"divided so: {worth}. The passage is from *{one.source}*."
     )
 
 
 def extremes(page: Page) -> str:
-    """How differently heads of one model use distance."""
-    found = {name: np.concatenate([by_part(m)[:, 0] for m in models]) for name, models in panels(page).items()
+    """How differently heads of one model use distance: of a model that is no control."""
+    found = {name: np.concatenate([by_part(m)[:, 0] for m in models]) for name, models in trained(page).items()
              if _varies(models)}  # fmt: skip
     name = max(found, key=lambda n: float(np.nanmax(found[n]) - np.nanmin(found[n])))
     return (
-        f"Heads of one kind of model differ: widest in *{name}*, where distance alone explains from "
-        f"{np.nanmin(found[name]):.0%} to {np.nanmax(found[name]):.0%}."
+        f"Heads of one kind of model differ. The widest range, controls apart, is that of *{name}*: distance alone "
+        f"explains from {percent(np.nanmin(found[name]))} to {percent(np.nanmax(found[name]))}."
+    )
+
+
+def twins(page: Page) -> str:
+    """What the band of the A/A pair says, where it has one."""
+    e = accuracy.a2(page.pairs.deciding)["A/A"]
+    if not known(e):
+        return "The A/A pair has too few seeds for a band."
+    zero = "leaves out zero: training $r_0$ may be worth that much" if e.low > 0 or e.high < 0 else "holds zero"
+    inside = "lies" if e.low >= -DELTA and e.high <= DELTA else "does not lie"
+    return (
+        "The A/A pair is AGF and its twin, KERPLE-log, one family with and without a trained $r_0$: AGF saves "
+        f"{shown(e)}. This interval {zero}. It {inside} within ± δ = {DELTA:g} %."
     )
 
 
@@ -268,12 +275,17 @@ def meaning(page: Page) -> str:
         placed, distance = shares(models)[TERMS[3]], parts(models)["distance"]
         more = known(placed) and known(distance) and placed.low > distance.high
         points.append(
-            f"With {_with(kind)}, place with place has {shown(placed)} over all layers, distance alone "
+            f"With {having(kind)}, place with place has {shown(placed)} over all layers, distance alone "
             f"{shown(distance)}: " + ("place is more than a field of distance." if more else "no clear difference.")
         )
     fields = {k: shares(page.of(k))[TERMS[0]] for k in FIELDS if page.of(k)}
-    each = "; ".join(f"{shown(e)} with {_with(k)}" for k, e in fields.items())
-    points.append(f"Where a field carries position, {TERMS[0]} has of the association: {each}.")
+    each = "; ".join(f"{shown(e)} with {having(k)}" for k, e in fields.items())
+    if fields:
+        whole = all(e.value > 0.995 for e in fields.values())
+        points.append(
+            "Where a field carries position, the scores themselves, before it is added, are "
+            + (f"all {TERMS[0]}: {each}." if whole else f"{TERMS[0]} to this share: {each}.")
+        )
     word = accuracy_prose.word(page.pairs, "A1")
     points.append(f"Whether taking position out of the embeddings *helps* is another question, and A1's: {word}.")
     if page.here.failed:

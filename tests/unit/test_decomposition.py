@@ -13,12 +13,14 @@ from scipy import stats
 from agf_core.analysis import accuracy, accuracy_figures, decomposition, field_grids, grids, head_apart, heads
 from agf_core.analysis import decomposition_figures as draw
 from agf_core.analysis import decomposition_prose as prose
+from agf_core.analysis import decomposition_words as words
 from agf_core.analysis.decomposition import ABSOLUTE, KINDS, RANDOM, UNIFORM, UNTRAINED, Page
 from agf_core.analysis.head_apart import Apart, balance, passage, put_together
 from agf_core.analysis.heads import Heads
 from agf_core.analysis.split import PARTS, SplitResult
 from agf_core.analysis.terms import BY_POSITION, EXACT, TERMS, Terms
 from agf_core.claims import TOO_SMALL
+from agf_core.figures import Estimate
 from agf_core.model import ModelConfig, Transformer
 from agf_core.sources import generate
 
@@ -261,6 +263,7 @@ def all_of_it(one):
         "apart",
         "extremes",
         "meaning",
+        "twins",
     )
     return "\n".join(getattr(prose, name)(one) for name in (*names, "whose")).format(**prose.numbers(one))
 
@@ -285,6 +288,67 @@ def test_small_runs_mean_nothing_and_controls_that_fail_are_said_to():
     alone = page(pretrained=False, missing="not here")
     assert "some-model" not in all_of_it(alone)
     assert prose.training(replace(alone, here=replace(alone.here, stopped={}))).startswith("No model")
+
+
+def test_zero_has_no_sign_and_the_shared_part_one_name():
+    said = words.unsigned("-0.00 [-0.00, -0.05], -0%, -0.004, −0, 10-0, -0.")
+    assert said == "0.00 [0.00, -0.05], 0%, -0.004, −0, 10-0, 0."
+    assert words.shown(Estimate(-0.001, -0.02, 0.004)) == "0.00 [-0.02, 0.00]"
+    one = page(results(shares=(1.001, -0.001, 0, 0)))
+    one = replace(one, apart=replace(one.apart, shares={"distance": 0.4, "type": 0.1, "shared": -0.001, "rest": 0.5}))
+    text = all_of_it(one)
+    assert "-0.00" not in text and "-0%" not in text and "either of them" not in text
+    assert "shared by both 0%, association 50%" in prose.apart(one) and "| shared by both |" in prose.split(one)
+    fig, _ = draw.field_and_association(one)
+    assert "shared by both" in [t.get_text() for t in fig.legends[0].get_texts()]
+
+
+def test_training_names_what_lies_beyond_both_its_ends():
+    def at(*whats):
+        return {f: [heads_of((w + d, 0.1, 0.1, 0.8 - w - d)) for d in (-0.01, 0, 0.01)]
+                for f, w in zip((0, 10, 20, 40_000), whats)}  # fmt: skip
+
+    def said(stops):
+        one = page()
+        return prose.training(replace(one, untrained=stops[0], here=replace(one.here, stopped=stops)))
+
+    there = said(at(0.4, 0.7, 0.75, 0.35))
+    assert "In between, what·what rises to 0.75 [0.73, 0.77] (at 20 bytes) and where·where falls to 0.05" in there
+    assert "after 40,000 bytes, they have 0.35" in there and there.count("3 models") == 1
+    assert there.index("0.40") < there.index("0.75") < there.index("0.35")
+    assert "In between, neither goes clearly beyond its two ends" in said(at(0.4, 0.5, 0.55, 0.7))
+    assert "In between" not in said({k: v for k, v in at(0.4, 0.7, 0.7, 0.35).items() if k in (0, 40_000)})
+    fewer = at(0.4, 0.7, 0.75, 0.35)
+    fewer[0] = fewer[0][:1]
+    assert "1 model before, 3 after" in said(fewer)
+
+
+def test_the_widest_range_is_not_that_of_a_control():
+    ramp, wide = np.linspace(0.2, 0.5, LAYERS * HEADS), np.linspace(0, 0.8, LAYERS * HEADS)
+    one = page(results(distance=ramp))
+    one = replace(
+        one, untrained=[heads_of(distance=wide)], controls={**one.controls, RANDOM: [heads_of(distance=wide)]},
+        elsewhere={**one.elsewhere, RANDOM: heads_of(distance=wide), UNTRAINED: heads_of(distance=wide)},
+    )  # fmt: skip
+    assert "from 20% to 50%" in prose.extremes(one) and "*learned*" in prose.extremes(one)
+    assert set(draw.trained(one)) == {*map(draw.titled, KINDS), "some-model"}
+
+
+def test_scores_before_a_field_are_said_to_be_all_meaning_only_if_they_are():
+    whole = prose.meaning(page(reference=results("full", (1.0, 0, 0, 0))))
+    assert "before it is added, are all what·what: 1.00" in whole
+    part = prose.meaning(page(reference=results("full", (0.8, 0, 0, 0.2))))
+    assert "before it is added, are what·what to this share: 0.80" in part
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [(0.03, 0.21, "leaves out zero"), (-0.1, 0.2, "holds zero. It lies within"), (0.1, 0.9, "It does not lie within"),
+     (np.nan, np.nan, "too few seeds")],
+)  # fmt: skip
+def test_the_band_of_the_twins_is_explained(monkeypatch, low, high, said):
+    monkeypatch.setattr(accuracy, "a2", lambda results: {"A/A": Estimate(0.12, low, high, "%")})
+    assert said in prose.twins(page())
 
 
 @pytest.mark.filterwarnings("error")

@@ -5,6 +5,7 @@ import re
 import matplotlib
 import matplotlib.pyplot
 import numpy as np
+import pandas as pd
 import pytest
 
 from agf_core.analysis import followers, planted
@@ -111,6 +112,26 @@ def test_operating_characteristics_have_the_words_number(small):
     assert np.allclose(table[["right", "wrong", "undecided"]].sum(axis=1), 1)
     few, many = (table[table["occurrences"] == n]["half_width"].median() for n in (40, planted.MANY))
     assert many < few
+
+
+def test_coverage_is_below_its_promise_only_if_so_few_trials_can_show_it():
+    def said(trials, covered, fitted=1.0):
+        table = pd.DataFrame({"trials": trials, "fitted": fitted, "covered": covered})
+        return prose._coverage(table)
+
+    assert said([20, 20], [0.9, 0.85]) == "35 of 40 trials, compatible with its promise"
+    assert said([200, 200], [0.9, 0.85]) == "350 of 400 trials, less than it promises"
+    assert said([400, 400], [1.0, 0.995]) == "798 of 800 trials, more than it promises"
+    assert said([20], [0.9], 0.5) == "9 of 10 trials, compatible with its promise"
+    assert said([40], [0.91], 0.9).startswith("about 33 of 36")
+
+
+def test_named_adjectives_stand_where_no_dot_is(text, small):
+    pooled = fw.measure(text, "beautiful", 10, "smoke", 0).pooled
+    fig, table = draw.exponents(pooled)
+    rows = sorted({0, len(table) // 2, len(table) - 1})
+    assert [t.get_text() for t in fig.axes[0].get_yticklabels()] == table["word"][rows].tolist()
+    assert not fig.axes[0].texts and "The search ends at 10" in draw.exponents_caption()
 
 
 def test_a_page_on_a_tagged_text_is_whole(text, small):
