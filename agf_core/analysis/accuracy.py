@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from agf_core.analysis import chapter_runs, grids, throughput
+from agf_core.analysis.accuracy_words import called, rivals
 from agf_core.analysis.contrasts import by_length, by_position, contrast, differences, mean, table
 from agf_core.analysis.operating import characteristics, seed_world
 from agf_core.claims import DELTA
@@ -135,8 +136,8 @@ def collect(profile: str, records: Mapping[str, Record], corpus: str = grids.COR
     ids = {c.id for c in grids.accuracy(profile, corpus, seed)}
     found = {id: record for id, record in records.items() if id in ids}
     failed = [
-        f"{r['config']['model']['encoding']} on {r['config']['data']['kind']}, seed {r['config']['train']['seed']}: "
-        f"{r['error']}" for r in found.values() if r["status"] == "failed"
+        f"{called(r['config']['model']['encoding'])} on {r['config']['data']['kind']}, "
+        f"seed {r['config']['train']['seed']}: {r['error']}" for r in found.values() if r["status"] == "failed"
     ]  # fmt: skip
     return Results(
         profile,
@@ -210,9 +211,7 @@ def agreement(page: Page, id: str) -> str:
         word = "too small to tell" if not clear else "agrees" if e.value * there[part].value > 0 else "disagrees"
         words[word].append(part)
     total = sum(map(len, words.values()))
-    said = [
-        f"{w} on {len(p)} of {total}" + (f" ({', '.join(p)})" if w == "disagrees" else "") for w, p in words.items()
-    ]
+    said = [f"{w} on {len(p)} of {total}" + (f" ({rivals(p)})" if w == "disagrees" else "") for w, p in words.items()]
     return "on which side of zero each part lies, it " + "; ".join(s for s, p in zip(said, words.values()) if p) + "."
 
 

@@ -111,7 +111,7 @@ def lengths(results: Results) -> Drawn:
     for ax in (beside, below):
         ax.axhline(0, color=COLOURS["chance"], lw=1)
         ax.set_yscale("symlog", linthresh=0.1, linscale=0.6)
-        ax.set_ylim(min(-0.03, 1.3 * least), max(0.1, 1.5 * most))
+        ax.set_ylim(min(-0.09, 4 * least), max(0.1, 1.5 * most))  # with room below for names
         ax.yaxis.set_major_locator(FixedLocator([-1, -0.3, -0.1, 0, 0.05, 0.1, 0.3, 1, 3, 10]))
         ax.yaxis.set_minor_locator(NullLocator())
         ax.yaxis.set_major_formatter("{x:g}")
@@ -168,25 +168,32 @@ def _scatter(ax: Axes, far: pd.DataFrame) -> None:
 
 
 def _labels(ax: Axes, far: pd.DataFrame) -> None:
-    """A name beside each point, at the nearest place that covers no point and no other name."""
+    """A name for each point with a line to it, at the nearest place that covers no point, interval or other name, and
+    lies nearer to its own point than to another."""
+    far = far.sort_values("excess", ascending=False)
     unit = ax.figure.dpi / 72  # pixels a point
-    at = ax.transData.transform(far[["beyond", "excess"]].to_numpy(float)) / unit
+    at, low, high = (ax.transData.transform(far[["beyond", c]].to_numpy(float)) / unit
+                     for c in ("excess", "excess_low", "excess_high"))  # fmt: skip
     frame = np.array(ax.get_window_extent().extents) / unit + [0, 0, 30, 0]
-    taken = [np.array([x - 4, y - 4, x + 4, y + 4]) for x, y in at]
-    sides = ((1, 0), (-1, 0), (0.7, 0.7), (0.7, -0.7), (-0.7, 0.7), (-0.7, -0.7))
-    for row, (x, y) in zip(far.itertuples(), at):
+    taken = [np.array([x - 4, np.nanmin([y - 4, down]), x + 4, np.nanmax([y + 4, up])])
+             for (x, y), down, up in zip(at, low[:, 1], high[:, 1])]  # fmt: skip
+    sides = ((1, 0), (0.8, 0.6), (0.8, -0.6), (0.4, 0.9), (0.4, -0.9), (-1, 0), (-0.8, 0.6), (-0.8, -0.6), (-0.4, 0.9),
+             (-0.4, -0.9))  # fmt: skip
+    for i, (row, (x, y)) in enumerate(zip(far.itertuples(), at)):
         width, places = 6.0 * len(called(row.name)) + 4, []
-        for reach in (7, 16, 26, 38, 52, 70):
+        for reach in (9, 14, 20, 28, 38, 52, 70):
             for across, up in sides:
                 left, middle = x + reach * across - (width if across < 0 else 0), y + reach * up
                 box = np.array([left, middle - 6, left + width, middle + 6])
                 hits = sum((box[:2] < t[2:]).all() and (t[:2] < box[2:]).all() for t in taken)
                 outside = (box[:2] < frame[:2]).any() or (box[2:] > frame[2:]).any()
-                places.append((hits + 5 * outside, reach, left - x, middle - y, box))
-        _, reach, right, up, box = min(places, key=lambda place: place[:2])
+                away = np.hypot(*(at - np.clip(at, box[:2], box[2:])).T)
+                wrong = int(np.delete(away, i).min(initial=np.inf) < away[i])
+                places.append((3 * hits + wrong + 9 * outside, reach, left, middle, box))
+        *_, left, middle, box = min(places, key=lambda place: place[:2])
         taken.append(box)
-        ax.annotate(called(row.name), (row.beyond, row.excess), (right, up), textcoords="offset points", fontsize=9,
-                    va="center", arrowprops=HAIR if reach > 26 else None)  # fmt: skip
+        ax.annotate(called(row.name), (row.beyond, row.excess), (left - x, middle - y), textcoords="offset points",
+                    fontsize=9, va="center", arrowprops={**HAIR, "shrinkA": 0, "shrinkB": 2})  # fmt: skip
 
 
 def positions(results: Results) -> Drawn:

@@ -10,9 +10,10 @@ from scipy import stats
 
 from agf_core.analysis import accuracy, grids, throughput
 from agf_core.analysis.accuracy import Page, Results
-from agf_core.analysis.accuracy_words import called, listed, shown, table
+from agf_core.analysis.accuracy_field_figures import LAWS
+from agf_core.analysis.accuracy_words import called, count, known, listed, shown, table
 from agf_core.analysis.contrasts import against, mean
-from agf_core.claims import DELTA
+from agf_core.claims import CLAIMS, DELTA, SUPPORTED
 from agf_core.encodings import ENCODINGS
 from agf_core.figures import Estimate
 
@@ -43,11 +44,22 @@ def exploratory(results: Results) -> str:
     clear = found[found["p_holm"] < 0.05]
     better, worse = (clear.loc[sign * clear["saved"] > 0, "name"] for sign in (1, -1))
     small = clear.loc[clear["saved"].abs() < DELTA, "name"]
+    only = _passed(results, set(clear["name"]))
+    why = f": what passes there may not pass here ({listed(only)})" if only else ""
     return (
         f"After correction for {found['p'].notna().sum()} comparisons, AGF's loss is lower than that of "
-        f"{listed(better)}, and higher than that of {listed(worse)}; by less than δ = {DELTA:g} %: {listed(small)}.\n\n"
-        f"{table(rows)}"
+        f"{listed(better)}, and higher than that of {listed(worse)}; by less than δ = {DELTA:g} %: {listed(small)}. "
+        "A2 asks all its parts at once (intersection–union), so its rule needs no correction; this table explores, so "
+        f"it corrects{why}.\n\n{table(rows)}"
     )
+
+
+def _passed(results: Results, clear: set[str]) -> list[str]:
+    """Rivals on bytes that meet A2's criterion, but are not among those that are clear after correction."""
+    asked, found = CLAIMS["A2"].criterion.parts, accuracy.a2(results)
+    parts = {n: f"bytes: {n}" for n in grids.PREVAILING if n not in clear}
+    return [n for n, p in parts.items() if known(e := found[p])
+            and asked[p].verdict(e.value, (e.low, e.high)) == SUPPORTED]  # fmt: skip
 
 
 def costs(results: Results) -> str:
@@ -73,14 +85,29 @@ def costs(results: Results) -> str:
     return f"The models have {spread} parameters in all; {note}.\n\n{table(rows)}"
 
 
-def plane(cells: pd.DataFrame) -> str:
-    """Which cells are best, and what training the law, and its place, are worth."""
+def plane_size(page: Page) -> str:
+    """How the cells of the plane were trained: seeds, bytes, and the one rate that all of them have."""
+    size = grids.SIZES[(page.deciding if len(page.deciding.plane) else page.here).profile]
+    return (
+        f"{count(size.plane, 'seed')} a cell, {size.tokens['plane'] / 1e6:.3g} M bytes a run, and one learning rate, "
+        f"{grids.RATE:g}, for all cells"
+    )
+
+
+def plane(cells: pd.DataFrame, page: Page | None = None) -> str:
+    """Which cells are lowest, and what training the law, and its place, are worth."""
     found = cells[np.isfinite(cells["more"])].sort_values("more")
     if found.empty:
         return "AGF's cell has no finite loss here, so nothing can be compared with it."
-    text = [f"Of {len(found)} cells the best is {_cell(found.iloc[0])}."]
+    text = [f"Of {len(found)} cells the lowest mean is that of {_cell(found.iloc[0])}."]
     if len(new := found[found["published"] == ""]) and found["published"].iloc[0]:
-        text.append(f"Of those without a published name it is {_cell(new.iloc[0])}.")
+        text.append(f"Of those without a published name, that of {_cell(new.iloc[0])}.")
+    if page is not None:
+        text.append(f"These are {plane_size(page)}.")
+        if order := ranking(page.deciding):
+            size = grids.SIZES[page.deciding.profile]
+            text.append(f"The table of encodings, with a tuned rate for each, {size.tokens['bytes'] / 1e6:.3g} M bytes "
+                        f"and up to {count(size.confirmatory, 'seed')}, has {called(order[0])} lowest.")  # fmt: skip
     pairs = found.pivot_table(index=["law", "placement"], columns="trainable", values="loss").dropna()
     if {True, False} <= set(pairs):
         worth = 100 * (1 - pairs[True] / pairs[False])
@@ -94,9 +121,11 @@ def plane(cells: pd.DataFrame) -> str:
 
 
 def _cell(row: pd.Series) -> str:
-    law, name = str(row["law"]).replace("_", " "), str(row["published"]).replace("\n", "") or "no published name"
+    law, name = LAWS[row["law"]].replace("\n", " "), str(row["published"]).replace("\n", "")
     frozen = "" if row["trainable"] else ", frozen"
-    return f"{law} as `{row['placement']}`{frozen} ({name}), with {row['more']:+.1f} % against AGF's"
+    interval = f" [{row['low']:.1f}, {row['high']:.1f}]" if np.isfinite([row["low"], row["high"]]).all() else ""
+    named = f" ({name})" if name else ""
+    return f"{law} as `{row['placement']}`{frozen}{named}, with {row['more']:+.1f} %{interval} against AGF's"
 
 
 def lengths(results: Results) -> str:
@@ -108,6 +137,8 @@ def lengths(results: Results) -> str:
     whom = "every encoding that is defined there" if holds.all() else listed(far.loc[holds, "name"])
     text = f"At **{FARTHEST} times the training length** the loss holds (rises by at most {HOLDS:g} %) for {whom}"
     text += "" if holds.all() else f"; it rises for {listed(far[~holds].sort_values('excess')['name'])}"
+    ends = [n for n in dict.fromkeys(found["name"]) if n not in set(far["name"])]
+    text += f"; {listed(ends)} {'are' if ends[1:] else 'is'} not defined there" if ends else ""
     field = far.dropna(subset=["beyond"])
     if len(field) > 3 and np.ptp(field["beyond"]) > 0:
         rho = stats.spearmanr(field["beyond"], field["excess"]).statistic

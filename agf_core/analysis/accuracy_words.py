@@ -27,6 +27,20 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(words[:-1]) + (" and " if words[1:] else "") + words[-1] if words else "none"
 
 
+def rivals(parts: Iterable[str]) -> str:
+    """Parts of a claim as they are written: "T5 and ALiBi on bytes and T5 on words"; one of A1 as it is; "no rival"."""
+    units: dict[str, list[str]] = {}
+    for part in parts:
+        unit, _, rival = part.rpartition(": ")
+        units.setdefault(unit, []).append(rival)
+    return " and ".join(listed(names) + (f" on {unit}" if unit else "") for unit, names in units.items()) or "no rival"
+
+
+def count(n: int, what: str) -> str:
+    """ "1 seed", "3 seeds"."""
+    return f"{n} {what}" + ("" if n == 1 else "s")
+
+
 def known(e: Estimate) -> bool:
     """Whether an estimate has an interval."""
     return bool(np.isfinite([e.value, e.low, e.high]).all())

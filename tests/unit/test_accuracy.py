@@ -11,13 +11,13 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from agf_core import claims
-from agf_core.analysis import accuracy, chapter_runs, contrasts, grids, operating, throughput
+from agf_core.analysis import accuracy, accuracy_starts, chapter_runs, contrasts, grids, operating, throughput
 from agf_core.analysis import accuracy_field_figures as field
 from agf_core.analysis import accuracy_field_prose as field_prose
 from agf_core.analysis import accuracy_figures as draw
 from agf_core.analysis import accuracy_prose as prose
 from agf_core.analysis.accuracy import Page
-from agf_core.analysis.accuracy_words import listed, shown, table
+from agf_core.analysis.accuracy_words import count, listed, rivals, shown, table
 from agf_core.claims import INCONCLUSIVE, MIXED, NOT_SUPPORTED, SUPPORTED, TOO_SMALL
 from agf_core.encodings import ENCODINGS
 from agf_core.figures import Estimate
@@ -202,8 +202,9 @@ def test_few_seeds_and_no_reference_runs_are_too_small():
 def test_a_run_that_diverged_leaves_no_evidence_and_that_is_said():
     found = reference(saves=A1_BOTH, failed={("t5", 3)})
     assert accuracy.evidence(found, "A2") is None and prose.word(found, "A2") == TOO_SMALL
-    assert "bytes: t5" in prose.no_evidence(found, "A2") and "rotary → table" in prose.no_evidence(found, "A1")
-    assert "t5 on bytes, seed 3: loss nan by step 7" in prose.diverged(found.deciding)
+    assert "none on AGF over T5 on bytes and AGF over T5 on words:" in prose.no_evidence(found, "A2")
+    assert "rotary → table" in prose.no_evidence(found, "A1")
+    assert "T5 on bytes, seed 3: loss nan by step 7" in prose.diverged(found.deciding)
     assert accuracy.worlds(found.deciding, "A2", (0,), 5).empty
     assert "no scatter" in prose.operating({"A2": pd.DataFrame()}, 8)
 
@@ -213,7 +214,7 @@ def test_the_run_here_stands_beside_the_reference_runs():
     found = Page(accuracy.collect("cpu", here), accuracy.collect("full", there), grids.CORPUS)
     evidence = accuracy.evidence(found, "A2")
     assert evidence["runs"] == "code abc; x86_64 CPU; 2026-11-26" and evidence["profile"] == "full"
-    assert "agrees on 8 of 10; disagrees on 2 of 10 (bytes: alibi, words: alibi)" in evidence["here"]
+    assert "agrees on 8 of 10; disagrees on 2 of 10 (ALiBi on bytes and ALiBi on words)" in evidence["here"]
     assert "over 14 encodings" in prose.beside(found) and "over 30 cells" in prose.beside(found)
     assert "too small to tell (association" in accuracy.agreement(page("smoke", True, gate=0.0), "A2")
 
@@ -251,6 +252,78 @@ def test_the_rules_keep_their_promises_with_little_scatter(id):
     assert found.sum(axis=1).to_numpy() == pytest.approx(1.0)
     assert "keeps both promises" in prose.operating({id: found.reset_index()}, 8)
     assert "no judgement" in prose.operating({id: found.reset_index()}, 3)
+
+
+def test_measured_savings_stand_beside_the_power_of_a_rule():
+    results = accuracy.collect("full", records("full", {**A1_BOTH, "learned": 9.0, "t5": -1.0}, scatter=0.1))
+    weak = pd.DataFrame({"world": ["0", "one fails", "1", "5"], SUPPORTED: [0.0, 0.01, 0.2, 0.9]})
+    a1 = prose.operating({"A1": weak}, 8, results)
+    assert "it has 80 % for savings from 5 % on. Measured savings below that: learned → untied (on bytes)" not in a1
+    assert "it has 80 % for savings from 5 % on, and every measured saving lies there." in a1
+    a2 = prose.operating({"A2": weak}, 8, results)
+    assert "Measured savings below that: AGF over sinusoidal on bytes" in a2 and "AGF over learned" not in a2
+    assert "not a false *supported*, whose shares are given first" in a2
+    assert "No saving of δ was missed over T5 on bytes and T5 on words: the interval ends below δ." in a2
+    none = weak.assign(**{SUPPORTED: [0.0, 0.01, 0.2, 0.3]})
+    assert "no saving is enough. Measured savings below that: learned → untied" in prose.operating(
+        {"A1": none}, 8, results
+    )
+
+
+# Starts
+
+
+def started(published, **saves):
+    """Reference runs in which AGF saves so much over rivals from their published starts."""
+    found = records("full", {**A1_BOTH, **saves})
+    for name, percent in published.items():
+        for config in grids.published_runs("full")[name]:
+            found[config.id] = record(config, 1.8 / (1 - percent / 100) * (1 + 0.01 * config.train.seed))
+    results = accuracy.collect("full", found)
+    return Page(results, results, grids.CORPUS)
+
+
+def test_a_rival_that_is_worse_from_its_published_start_is_named_with_what_would_follow():
+    found = started({"alibi": 1.0, "t5": 7.0}, t5=-1.0)
+    assert accuracy_starts.matched_only(found.deciding) == ["t5"]
+    (said,) = accuracy_starts.of_the_start(found.deciding)
+    assert said in prose.in_short(found).format(**prose.numbers(found)) and "(3 seeds)" in said
+    assert "AGF then saves 7.0" in said and "*rotary → table* of A1, where the table is T5, saves -2." in said
+    assert "it raises the loss, the other sign." in said
+    first, second, *_ = prose.meaning(found).splitlines()
+    assert first.endswith("only with T5 from AGF's start, which rotary cannot have: see the short answer.")
+    assert second == "- AGF is clearly behind T5 on bytes and T5 on words."
+    better = started({"alibi": 1.0, "t5": -3.0}, t5=-1.0)
+    assert accuracy_starts.of_the_start(better.deciding) == [] and "only with" not in prose.meaning(better)
+    same = started({"t5": 3.5, "alibi": 1.0}, t5=-1.0)
+    assert "the sign is the same." in accuracy_starts.of_the_start(same.deciding)[0]
+    assert "only with" not in prose.meaning(same)
+
+
+def test_an_unclear_sign_is_said_to_be_unclear():
+    said = accuracy_starts._compared(Estimate(2.7, 2.1, 3.2), Estimate(-1.3, -2.7, 0.1))
+    assert said == "in the mean it raises the loss, the other sign, though the interval includes 0"
+    one_seed = accuracy_starts._compared(Estimate(2.7, 2.1, 3.2), Estimate(-1.3, np.nan, np.nan))
+    assert one_seed == "in the mean it raises the loss, the other sign"
+
+
+def test_what_a_field_is_worth_is_told_apart_by_start_and_law():
+    found = started({"alibi": 7.0, "t5": 7.0, "fire": 0.0, "kerple_power": 7.0}, t5=-1.0, alibi=7.0)
+    place = accuracy_starts.placed(accuracy_starts.published(found.deciding, ["alibi", "fire"]), ["alibi", "fire"])
+    assert place["behind"] == ["alibi"] and place["ahead"] + place["level"] == ["fire"]
+    fields, worth = prose.meaning(found).splitlines()[2:]
+    assert "ahead of AGF on bytes: T5;" in fields and "behind it: ALiBi. From their published" in fields
+    assert "need not come from its power law, nor from its start: FIRE is not clearly behind it with neither" in worth
+    assert "starts, ALiBi, T5 and KERPLE-power are behind AGF. Saved over rotary from there: ALiBi -2." in worth
+    assert worth.endswith("can't tell what a field is worth from what that start is worth.")
+
+
+def test_a_law_that_is_behind_in_the_plane_is_named():
+    found = started({"t5": 7.0}, t5=-1.0)
+    for law, more in (("power", 1.0), ("exponential", 1.0404)):
+        cell = found.plane["name"].map(lambda n, law=law: n == (law, "logit", True))
+        found.plane.loc[cell, "loss"] = np.array([2.0, 2.1]) * more
+    assert "started alike, the loss of the trained exponential is +4.0 % [4.0, 4.0]" in prose.meaning(found)
 
 
 def test_a_world_has_the_mean_and_the_scatter_that_it_is_given():
@@ -365,7 +438,22 @@ def test_the_plane_names_what_is_published_and_counts_in_percent_of_agf():
     weight = cells.query("placement == 'weight'")["more"]
     assert weight.to_numpy() == pytest.approx(100 * (1 / 0.95 - 1), abs=0.6)  # AGF saves 5 % of theirs
     said = field_prose.plane(cells)
-    assert "Of 30 cells the best is" in said and "With one seed a cell there are no intervals" in said
+    assert "Of 30 cells the lowest mean is that of" in said and "With one seed a cell there are no intervals" in said
+
+
+def test_the_plane_says_how_its_cells_were_trained():
+    found = page()
+    assert field_prose.plane_size(found).startswith("1 seed a cell, 0.00819 M bytes a run, and one learning rate")
+    said = field_prose.plane(field.cells(found.plane), found)
+    assert "These are 1 seed a cell" in said and f"has {field_prose.called(field_prose.ranking(found.here)[0])}" in said
+    cell = {"law": "mlp", "placement": "score", "trainable": False, "published": "", "more": 1.0, "low": 0, "high": 2}
+    assert field_prose._cell(pd.Series(cell)) == "MLP as `score`, frozen, with +1.0 % [0.0, 2.0] against AGF's"
+
+
+def test_the_table_says_why_it_corrects_where_a2_does_not():
+    runs = reference(saves={**A1_BOTH, "rotary": 0.6}, scatter=0.1).deciding
+    assert "needs no correction; this table explores, so it corrects.\n" in field_prose.exploratory(runs)
+    assert field_prose._passed(runs, set(grids.PREVAILING) - {"rotary"}) == ["rotary"]
 
 
 def test_lengths_say_who_holds_and_how_the_field_goes_with_it():
@@ -375,6 +463,7 @@ def test_lengths_say_who_holds_and_how_the_field_goes_with_it():
     assert "learned" not in far.index and np.isnan(far.loc["rotary", "beyond"]) and far.loc["t5", "beyond"] == 0.5
     assert far.loc["rotary", "excess"] == pytest.approx(0.8 * base["rotary"], rel=1e-6)
     said = field_prose.lengths(results)
+    assert "; learned is not defined there. Over" in said
     assert "holds (rises by at most 1 %) for none" in said and "Over the 9 encodings with a field" in said
 
 
@@ -388,6 +477,9 @@ def test_labels_keep_their_order_their_distance_and_the_axis():
 
 
 def test_words():
+    assert rivals([]) == "no rival" and rivals(["bytes: t5", "words: t5"]) == "T5 on bytes and T5 on words"
+    assert rivals(["rotary → table", "bytes: alibi"]) == "rotary → table and ALiBi on bytes"
+    assert count(1, "seed") == "1 seed" and count(3, "seed") == "3 seeds"
     assert listed([]) == "none" and listed(["agf"]) == "AGF" and listed(["alibi", "t5", "x"]) == "ALiBi, T5 and x"
     assert shown(Estimate(1.0, 0.5, 1.5, "%"), ".1f") == "1.0 % [0.5, 1.5]"
     assert (
