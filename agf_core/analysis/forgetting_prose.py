@@ -63,32 +63,39 @@ def text(page: Page) -> str:
     found = forgetting_laws.summary(page.retention.recalls)
     if found.empty:
         return nothing(page)
-    rows = [["models of text", "models", "word curves", "remembered", "the same upside down",
-             "recall at the nearest lag (nats) [95 %]", "at lag", "error ratio [95 %]"]]  # fmt: skip
+    rows = [["models of text", "error ratio [95 %]", "remembered", "upside down", "curves (models)",
+             "nearest recall (nats)"]]  # fmt: skip
     for r in found.itertuples():
         near = shown(Estimate(r.nearest, r.nearest_low, r.nearest_high), ".3f")
         ratio = shown(Estimate(r.ratio, r.low, r.high))
-        counts = [str(n) for n in (r.models, r.items, r.remembered, r.mirrored)]
-        rows.append([TEXT[r.kind][1], *counts, near, str(r.lag), ratio])
+        counts = [str(r.remembered), str(r.mirrored), f"{r.items} ({r.models})"]
+        rows.append([TEXT[r.kind][1], ratio, *counts, f"{near} at {r.lag}"])
     return table(rows) + (
-        "\n\n*Upside down*: words whose having been there *lowers* their odds by as much. A word in the place of "
-        "another moves its neighbours' odds either way, remembered or not; so many of the remembered may be just that."
+        "\n\n*Error ratio*: the power law's error over the exponential's. *Curves*: one a word and model. *Nearest "
+        "recall*: with its 95 % interval, at the nearest lag, which follows. *Upside down*: words whose having been "
+        "there *lowers* their odds by as much. A word in the place of another moves its neighbours' odds either way, "
+        "remembered or not; so many of the remembered may be just that."
     )
 
 
 def copies(page: Page) -> str:
     """A row a language and kind of model: which law forgetting follows there, and where it has halved."""
-    rows = [["language", "models of it", "models", "error ratio, power over exponential", "best predictor's",
-             "half-life (symbols)", "best predictor's", "distance from the best curve (nats)"]]  # fmt: skip
+    rows = [["language, models (how many)", "error ratio", "of the best", "off the best (nats)", "half-life",
+             "of the best"]]  # fmt: skip
     for (law, kind), models in page.copying.echoes.items():
         if not models:
             continue
         scores = [forgetting_laws.score(r) for r in models]
         e, best = forgetting_laws.ratio(scores), _best(law, models[0])
-        rows.append([LANGUAGES[law], KINDS[kind][1], str(len(models)), _few(e, scores),
-                     f"{forgetting_laws.score(best)['ratio'].iloc[0]:.2f}", _half(models), _half([best]),
-                     f"{np.mean([_distance(r, best) for r in models]):.2f}"])  # fmt: skip
-    return table(rows) if len(rows) > 1 else "No model of a language of copies is measured here."
+        rows.append([f"{LANGUAGES[law]}, {KINDS[kind][1]} ({len(models)})", _few(e, scores),
+                     f"{forgetting_laws.score(best)['ratio'].iloc[0]:.2f}",
+                     f"{np.mean([_distance(r, best) for r in models]):.2f}", _half(models), _half([best])])  # fmt: skip
+    if len(rows) == 1:
+        return "No model of a language of copies is measured here."
+    return (
+        f"{table(rows)}\n\n*Error ratio*: the power law's error over the exponential's. *The best*: the best "
+        "predictor's curve; off it: root mean square over lags. Half-lives in symbols."
+    )
 
 
 def _few(e: Estimate | None, scores: Sequence[object]) -> str:

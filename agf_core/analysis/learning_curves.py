@@ -19,11 +19,13 @@ import torch
 
 from agf_core.analysis import chapter_runs, curve_grids, curve_laws, forgetting, forgetting_laws, grids, measured
 from agf_core.analysis import operating as rules
+from agf_core.analysis.contrasts import mean
 from agf_core.analysis.curve_laws import Curves
 from agf_core.analysis.forgetting import Recall, Reminder
 from agf_core.analysis.operating import characteristics
 from agf_core.claims import CLAIMS, SUPPORTED
 from agf_core.figures import Estimate
+from agf_core.fitting.laws import Array
 from agf_core.runs import Record, RunConfig, reference_runs
 from agf_core.sources.datasets import load_data
 from agf_core.training import build_model
@@ -87,7 +89,8 @@ class Page:
     known      what the instrument finds of predictors whose recall is known: predictor, lag, planted, found, ratio
     untrained  the forgetting curve of a model of bytes that learned nothing
     forming    seed, layer, head, tokens, exponent: AGF's exponents through training, reference runs of `accuracy`
-    schedules  schedule, tokens, loss (nats, training, mean over seeds): rotary models at a constant rate and a cosine
+    schedules  schedule, tokens, loss (nats, training, mean over seeds): rotary models at a constant rate and a cosine;
+               seeds, and slope, low, high: `late_slope` over seeds
     human      savings of four learners
     """
 
@@ -217,9 +220,16 @@ def schedules(results: Results) -> pd.DataFrame:
         curves = [r["curve"] for c in configs if (r := stored.get(c.id)) and r["status"] == "ok"]
         if curves:
             table = pd.DataFrame(np.mean(curves, axis=0), columns=["tokens", "loss"])
-            tables.append(table.assign(schedule=schedule, seeds=len(curves)))
-    empty = pd.DataFrame(columns=["tokens", "loss", "schedule", "seeds"])
+            e = mean(np.array([late_slope(*np.array(c, dtype=float).T) for c in curves]))
+            tables.append(table.assign(schedule=schedule, seeds=len(curves), slope=e.value, low=e.low, high=e.high))
+    empty = pd.DataFrame(columns=["tokens", "loss", "schedule", "seeds", "slope", "low", "high"])
     return pd.concat(tables, ignore_index=True) if tables else empty
+
+
+def late_slope(tokens: Array, loss: Array) -> float:
+    """By which power of tokens a curve's loss falls over its last two doublings."""
+    late = tokens >= tokens[-1] / 4
+    return float(np.polyfit(np.log(tokens[late]), np.log(loss[late]), 1)[0])
 
 
 def operating(page: Page, trials: int, seed: int = 0) -> dict[str, pd.DataFrame]:

@@ -39,7 +39,7 @@ def examples(results: Results) -> Drawn:
     first = results.curves.of(results.curves.about["model"] == results.curves.about["model"].min())
     order = np.argsort(-first.about["targets"].to_numpy(), kind="stable")
     some = order[np.unique(np.linspace(0, len(order) - 1, EXAMPLES).round().astype(int))]
-    shown = first.of(np.isin(np.arange(len(order)), some))
+    shown = Curves(first.tokens, first.loss[some], first.about.iloc[some].reset_index(drop=True))  # the commonest first
     k, t = shown.fitted, shown.tokens
     fits = {law: curve_laws.fit(t[:k], shown.loss[:, :k], law).predict(t) for law in LAWS}
     fig, axes = subplots(2, 3, figsize=(WIDTH, 4.6), sharex=True, layout="constrained")

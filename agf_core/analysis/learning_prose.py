@@ -5,15 +5,17 @@ typed, and none outlives a run that says otherwise (ours). Those on forgetting a
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 
-from agf_core.analysis import curve_laws, forgetting_prose
-from agf_core.analysis.accuracy_words import shown, table
+from agf_core.analysis import curve_laws, forgetting_laws, forgetting_prose
+from agf_core.analysis.accuracy_words import known, shown, table
+from agf_core.analysis.contrasts import mean
 from agf_core.analysis.curve_laws import LAWS
 from agf_core.analysis.learning_curves import Page, Results, evidence, powerless
 from agf_core.analysis.learning_figures import KINDS, seeds
 from agf_core.analysis.operating import foretold
-from agf_core.claims import CLAIMS, SUPPORTED, TOO_SMALL
-from agf_core.figures import Number
+from agf_core.claims import CLAIMS, NOT_SUPPORTED, SUPPORTED, TOO_SMALL
+from agf_core.figures import Estimate, Number
 from agf_core.sources import loaded
 
 CALLED = {"power": "the power law", "exponential": "the exponential"}
@@ -127,8 +129,8 @@ def points(results: Results) -> str:
     t, k = c.tokens, c.fitted
     return (
         f"Here: {len(t)} points, evenly in log tokens from {t[0]:,.0f} to {t[-1]:,.0f} bytes. The laws are fitted "
-        f"to the first {k}, up to {t[k - 1]:,.0f} bytes, and predict the others, so from a share of "
-        f"{t[k - 1] / t[-1]:.0%} of the training its rest. {c.about['model'].nunique()} runs, "
+        f"to the first {k}, up to {t[k - 1]:,.0f} bytes, and predict the others, so the first "
+        f"{t[k - 1] / t[-1]:.0%} of the training predict the rest. {c.about['model'].nunique()} runs, "
         f"{c.about.groupby('model').size().median():.0f} kinds of byte in each, the rarest with "
         f"{c.about['targets'].min():,} held-out targets."
     )
@@ -143,8 +145,10 @@ def calibration(page: Page) -> str:
         out.append(
             f"- **{claim}**: where the power law is true of all, the rule says *{SUPPORTED}* in "
             f"{each['power']:.0%} of the worlds; in the others in at most {each.drop('power').max():.0%}. "
-            + ("**So it cannot decide with noise of this size**, and does not." if why else "So it can decide.")
-        )
+            + ("**So it cannot decide with noise of this size**, and does not." if why else
+               "So the rule can decide where words are recalled; here that is not shown (see below)."
+               if claim == "A5" and forgetting_laws.by_chance(page.retention.recalls) else "So it can decide.")
+        )  # fmt: skip
     return "\n".join(out)
 
 
@@ -152,16 +156,18 @@ def curves(results: Results) -> str:
     """Shares by kind of model, and how sure the winners are."""
     if not len(results.scores):
         return points(results)
-    rows = [["models", "runs", "curves", "power law ahead [95 %]", "exponential ahead", "undecided", "does not fall",
-             "median error, power", "median error, exponential"]]  # fmt: skip
+    rows = [["models", "power law ahead [95 %]", "exponential ahead", "undecided", "does not fall",
+             "median errors", "curves (runs)"]]  # fmt: skip
     for kind, part in results.scores.groupby("kind", sort=False):
         own = curve_laws.share(part)
-        rows.append([KINDS[str(kind)][1], str(part["model"].nunique()), str(len(part)), f"{own:.2f}",
+        errors = ", ".join(f"{part[f'error_{law}'].median():.3f}" for law in LAWS)
+        rows.append([KINDS[str(kind)][1], f"{own:.2f}",
                      *(f"{(part['winner'] == w).mean():.2f}" for w in curve_laws.WINNERS[1:]),
-                     f"{part['error_power'].median():.3f}", f"{part['error_exponential'].median():.3f}"])  # fmt: skip
+                     errors, f"{len(part)} ({part['model'].nunique()})"])  # fmt: skip
     return (
-        f"{table(rows)}\n\nErrors are root mean squares on the held-out points, in nats. *Ahead* is a law whose error "
-        f"is smaller by {curve_laws.MARGIN:.0%} or more.{_averaged(results)}"
+        f"{table(rows)}\n\nErrors are root mean squares on the held-out points, in nats: the power law's, then the "
+        f"exponential's. *Ahead* is a law whose error is smaller by {curve_laws.MARGIN:.0%} or more."
+        + _averaged(results)
     )
 
 
@@ -179,25 +185,22 @@ def _averaged(results: Results) -> str:
 
 def cosine(page: Page) -> str:
     """What the schedule does to the curve."""
-    parts = {str(s): p for s, p in page.schedules.groupby("schedule")}
+    parts = page.schedules.groupby("schedule")[["slope", "low", "high", "seeds"]].first()
     if len(parts) < 2:
         return "Reference runs at both schedules are not stored in this copy of the library: nothing to compare."
-    slopes = {}
-    for schedule, part in parts.items():
-        t, y = part["tokens"].to_numpy(float), part["loss"].to_numpy(float)
-        late = t >= t[-1] / 4
-        slopes[schedule] = float(np.polyfit(np.log(t[late]), np.log(y[late]), 1)[0])
-    steeper = slopes["cosine"] < slopes["constant"]
-    lesson = (
-        "A law read from such a curve would be the schedule's; that is why A4 asks for a constant rate."
-        if steeper
-        else "Which schedule was used is part of any law read from such a curve."
+    slopes = {str(r.Index): Estimate(r.slope, r.low, r.high) for r in parts.itertuples()}
+    falls, stays = slopes["cosine"], slopes["constant"]
+    text = (
+        f"Over its last two doublings the training loss falls as tokens to the power {shown(stays, '.3f')} at a "
+        f"constant rate, and to the power {shown(falls, '.3f')} with the cosine, means over "
+        f"{' and '.join(dict.fromkeys(map(str, parts['seeds'])))} seeds: "
     )
-    return (
-        f"Over its last two doublings the training loss falls as tokens to the power {slopes['constant']:.3f} at a "
-        f"constant rate, and to the power {slopes['cosine']:.3f} with the cosine: the end is "
-        f"{'steeper' if steeper else 'no steeper'} where the rate falls. {lesson}"
-    )
+    if falls.high < stays.low:
+        return text + (
+            "the end is steeper with the cosine. Budgets and peak rates differ as well: schedule, budget or peak rate "
+            "steepens the end, and these runs cannot separate them."
+        )
+    return text + "that the end is steeper with the cosine is not shown."
 
 
 def exponents(page: Page) -> str:
@@ -213,9 +216,22 @@ def exponents(page: Page) -> str:
         f"{t['seed'].nunique()} seeds of AGF on bytes, from one start. A head's exponent moves by "
         f"{np.median(moved):.2f} "
         f"in the median and {moved.max():.2f} at most; heads end at {last.mean().min():.2f} to "
-        f"{last.mean().max():.2f}. "
+        f"{last.mean().max():.2f}.{_rising(wide)} "
         f"Seeds agree on where a head ends (ICC {alike['icc']:.2f}, SD over seeds {alike['sd']:.2f}), but they started "
         f"alike; on how far a head moved, the ICC is {change['icc']:.2f}."
+    )
+
+
+def _rising(wide: pd.DataFrame) -> str:
+    """How many heads still rise between the last two times looked at, seeds (at least two) agreeing; rows as above."""
+    times = wide.index.unique("tokens").sort_values()
+    if len(times) < 2 or wide.index.unique("seed").size < 2:
+        return ""
+    step = wide.loc[times[-1]] - wide.loc[times[-2]]
+    up = sum(mean(step[head].to_numpy()).low > 0 for head in step)
+    return (
+        f" From {times[-2]:,.0f} to {times[-1]:,.0f} bytes, the last stretch, {up} of {step.shape[1]} heads still rise "
+        "(interval over seeds above 0)."
     )
 
 
@@ -236,18 +252,28 @@ def likeness(results: Results) -> str:
     return table(rows)
 
 
+def _single(page: Page, e: Estimate) -> str:
+    """What the share of single curves says, and what it does not."""
+    asked = CLAIMS["A4"].criterion.parts["share"].threshold  # type: ignore[union-attr]
+    text = f"Single learning curves: the power law has {e.value:.0%} of them; A4 asks for {asked:.0%}"
+    if not known(e):
+        text += "; one run has no interval"
+    elif e.low <= asked <= e.high:
+        text += f"; the interval, {e.low:.0%} to {e.high:.0%}, holds that"
+    if (found := evidence(page, "A4")) and found["too_small"]:
+        return f"{text}, and the rule may not decide here." if known(e) else f"{text}."
+    lessons = {NOT_SUPPORTED: " Whoever looks at one kind of token at a time has no law to report.",
+               SUPPORTED: " It is ahead of an exponential; that is not yet a law."}  # fmt: skip
+    return f"{text}.{lessons.get(word(page, 'A4'), '')}"
+
+
 def meaning(page: Page) -> str:
     """What the runs support, in a few points."""
     if page.here.profile == "smoke" and page.reference is None:
         return "Nothing, yet: these runs are too short, and the pictures show only that they can be made."
     results, lines = page.learning, []
     if e := results.a4:
-        asked = CLAIMS["A4"].criterion.parts["share"].threshold  # type: ignore[union-attr]
-        lines.append(
-            f"Single learning curves: the power law has {e.value:.0%} of them; A4 asks for {asked:.0%}. "
-            + ("Whoever looks at one kind of token at a time has no law to report." if e.value < asked else
-               "It is ahead of an exponential; that is not yet a law.")
-        )  # fmt: skip
+        lines.append(_single(page, e))
     if text := pooling(results):
         lines.append(text)
     lines.append(forgetting_prose.meaning(page))

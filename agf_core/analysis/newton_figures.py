@@ -28,6 +28,7 @@ FORMS = {"gravity": ("power", "mass · r⁻ᵏ"), "product": ("third", "product 
          "interaction": ("data", "type × distance")}  # fmt: skip
 PROPERTIES = {"frequency": "log frequency (nat)", "surprisal": "surprisal after the token before (nat)",
               "norm": "mean length of the key"}  # fmt: skip
+NAMED = dict(zip(INPUTS, ("text", "tokens in no order", "untrained")))  # as they are written
 FARTHEST = 8.0  # exponents beyond are drawn there
 
 
@@ -54,7 +55,7 @@ def planted(page: Page) -> Drawn:
         right.scatter(
             part["mass"], np.full(len(part), i) + np.linspace(-0.2, 0.2, len(part)), s=12, color=COLOURS[tone]
         )
-    left.set(xlabel="exponent planted (worlds side by side)", ylabel="exponent found")
+    left.set(xlabel="exponent planted (worlds moved apart)", ylabel="exponent found")
     right.set(xlabel="correlation of masses,\nplanted with found", xlim=(min(0.0, table["mass"].min()) - 0.05, 1.05))
     right.set_yticks([])
     right.invert_yaxis()
@@ -72,7 +73,7 @@ def operating(page: Page) -> Drawn:
 def exponents(page: Page) -> Drawn:
     """Every eligible head's exponent with its interval, sorted; below, the pooled ones."""
     shown = {given: page.found[given] for given in INPUTS}
-    rows = [(page.name if g == "text" else f"{page.name}, {g}", *_pooled(one)) for g, one in shown.items()]
+    rows = [(page.name if g == "text" else f"{page.name}, {NAMED[g]}", *_pooled(one)) for g, one in shown.items()]
     rows += [(KINDS[r.kind], r.heads, r.exponent, r.low, r.high) for r in page.trained.itertuples()]
     fig = figure(figsize=(WIDTH, 4.3 + 0.27 * len(rows)), layout="constrained")
     parts: Any = fig.subfigures(2, 1, height_ratios=[3.2, 0.9 + 0.27 * len(rows)])
@@ -93,7 +94,7 @@ def exponents(page: Page) -> Drawn:
             y = part["exponent"].clip(upper=FARTHEST)
             half = np.stack([part["exponent"] - part["low"], part["high"] - part["exponent"]])
             ax.errorbar(part.index, y, np.nan_to_num(half), fmt="o", ms=3.5, lw=1, color=COLOURS[tone])
-        ax.set(title=given, xlabel="eligible heads, sorted")
+        ax.set(title=NAMED[given], xlabel="eligible heads, sorted")
         ax.set_xticks([])
     axes[0].set_ylabel("exponent k")
     for y, (_, _, value, low, high) in enumerate(rows):

@@ -9,7 +9,7 @@ import numpy as np
 from agf_core.analysis import newton_worlds
 from agf_core.analysis.accuracy_words import known, listed, shown, table
 from agf_core.analysis.newton import NEWTON, Page, by_window, estimates, evidence, powerless
-from agf_core.analysis.newton_figures import KINDS, typical
+from agf_core.analysis.newton_figures import KINDS, NAMED, typical
 from agf_core.analysis.operating import foretold
 from agf_core.analysis.power_pretrained import INPUTS
 from agf_core.analysis.split import ELIGIBLE
@@ -51,7 +51,7 @@ def in_short(page: Page) -> str:
         f"{int(one.eligible.sum())} of {one.eligible.size} heads. Their exponents have a mean of "
         f"{shown(found['exponent'])}, but run from {_range(page)}.",
         f"A mass for each type of key, times a field of distance: held out, this has {shown(found['product form'])} of "
-        f"what *type × distance* explains. With $r^{{-k}}$ for the field it has {_gravity_share(page):.2f}.",
+        f"what *type × distance* explains. With $r^{{-k}}$ for the field {_gravity_share(page)}.",
         construction(page),
     ]
     notes = dict.fromkeys(note for origin in loaded() if (note := origin.get("note")))
@@ -65,9 +65,11 @@ def _range(page: Page) -> str:
     return f"{k.min():.2f} to {k.max():.2f} (median {np.median(k):.2f})" if len(k) else "nowhere"
 
 
-def _gravity_share(page: Page) -> float:
+def _gravity_share(page: Page) -> str:
     share = page.text.share("gravity").mean(0)[page.text.eligible]
-    return float(share.mean()) if len(share) else np.nan
+    if not len(share):
+        return "that is not known"
+    return f"it has {share.mean():.2f} in the mean of the heads, {np.median(share):.2f} in the median"
 
 
 def parts(page: Page) -> str:
@@ -116,7 +118,7 @@ def exponents(page: Page) -> str:
         one = page.found[given]
         count = int(one.eligible.sum())
         if not count:
-            out.append(f"- *{given}*: no head is eligible, of {one.eligible.size}.")
+            out.append(f"- *{NAMED[given]}*: no head is eligible, of {one.eligible.size}.")
             continue
         k, low, high = (a[one.eligible] for a in (one.exponent, one.low, one.high))
         inside, band = int(((low <= NEWTON) & (high >= NEWTON)).sum()), CLAIMS["A6"].criterion.parts["exponent"]
@@ -124,8 +126,9 @@ def exponents(page: Page) -> str:
         near = int(((band.low <= k) & (k <= band.high)).sum())
         half = f"{np.median(high - low) / 2:.3f}" if np.isfinite(low).any() else "not known"
         out.append(
-            f"- *{given}*: {count} of {one.eligible.size} heads are eligible; {inside} of their intervals hold 2 "
-            f"(median half width {half}), {near} exponents lie from {band.low:g} to {band.high:g}; pooled "
+            f"- *{NAMED[given]}*: {count} of {one.eligible.size} heads are eligible; {inside} of their intervals "
+            f"hold{'s' * (inside == 1)} 2 (median half width {half}), {near} exponent{'s' * (near != 1)} "
+            f"lie{'s' * (near == 1)} from {band.low:g} to {band.high:g}; pooled "
             f"{shown(estimates(one)['exponent'])}."
         )
     return "\n".join(out)
@@ -198,8 +201,8 @@ def product(page: Page) -> str:
         f"Held out, in the mean of the eligible heads: distance alone {mean['distance']:.2f}, type alone "
         f"{mean['type']:.2f}, mass · r⁻ᵏ {mean['gravity']:.2f}, the product form {mean['product']:.2f}, type × "
         f"distance {mean['interaction']:.2f}. The criterion's share is mostly distance's; of what types add to "
-        f"distance, the product form has {added:.2f}. What is left, {1 - mean['interaction']:.2f}, is the association "
-        "of query and key, which gravity does not have."
+        f"distance, the product form has {added:.2f}. What is left, {1 - mean['interaction']:.2f}, belongs to single "
+        "keys, to pairs of query and key, and to distances within an octave; it is not taken apart here."
     )
 
 

@@ -39,7 +39,7 @@ from agf_core.analysis.operating import characteristics
 from agf_core.analysis.power_pretrained import INPUTS
 from agf_core.analysis.windows import Array
 from agf_core.analysis.word_classes import Classes, Read
-from agf_core.claims import CLAIMS, SUPPORTED
+from agf_core.claims import CLAIMS
 from agf_core.figures import Estimate
 from agf_core.runs import RunConfig, Store, reference_runs, run_grid
 from agf_core.sources import Text
@@ -219,8 +219,7 @@ def evidence(page: Page) -> dict[str, Any] | None:
 
 def powerless(worlds: pd.DataFrame) -> str:
     """Why the rule cannot decide with this text and these heads; "" where it can."""
-    table = worlds.set_index("world")[SUPPORTED]
-    power, false = table[list(class_worlds.HOLDS)].min(), table.drop(list(class_worlds.HOLDS)).max()
+    power, false = class_worlds.told(worlds)
     return rules.powerless(power, false, "in which classes count in 9 of 10 heads", "of the false ones")
 
 

@@ -42,6 +42,7 @@ KINDS = {"flat": "free field, flat start", "steep": "free field, steep start", "
 ENCODINGS = dict(zip((*grids.SIX, "commonest tag"), (("sinusoidal", "^", "fourth"), ("learned", "v", "fourth"),
                  ("rotary", "D", "fourth"), ("ALiBi", "s", "third"), ("T5", "P", "third"), ("AGF", "o", "power"),
                  ("commonest tag of the word", "x", "limit"))))  # fmt: skip
+CONTROLS = dict(zip(INPUTS[1:], ("tokens in no order", "untrained")))
 MOST = 6  # layers that are drawn apart
 
 
@@ -104,7 +105,7 @@ def heads(page: Page) -> Drawn:
 def rows_of(page: Page) -> list[tuple[str, str, int, Estimate]]:
     """(what, how it is drawn, heads, share of heads in which classes count) of everything that was measured."""
     rows = [(f"{page.name} on {page.texts[p]}", "decides", p, INPUTS[0]) for p in (FIRST, SECOND)]
-    rows += [(f"{page.name}, {given}", "control", FIRST, given) for given in INPUTS[1:]]
+    rows += [(f"{page.name}, {CONTROLS[given]}", "control", FIRST, given) for given in INPUTS[1:]]
     found = [(label, how, int(page.terms[part, given].enough.size), of_heads(page.terms[part, given]))
              for label, how, part, given in rows]  # fmt: skip
     for (runs, part, kind), table in page.words.groupby(["runs", "part", "kind"], sort=False):
@@ -165,7 +166,7 @@ def layers(page: Page) -> Drawn:
     there, norm, tables = used(one), _norm(np.concatenate([v for v, *_ in found])), []
     for ax, layer, (value, low, high) in zip(axes.flat, chosen, found):
         image = _image(ax, value, low, high, there, norm)
-        ax.set_title(f"layer {layer}")
+        ax.set_title(f"layer {layer + 1}")
         ax.set_xticks(range(len(there)), [one.names[i] for i in there], rotation=90)
         ax.set_yticks(range(len(there)), [one.names[i] for i in there])
         ax.tick_params(labelsize=9, length=2)
@@ -246,7 +247,7 @@ def apart(page: Page) -> Drawn:
     for i, (name, tone) in enumerate(zip(SHARES, tones)):
         ax.barh(np.arange(len(found)), found[:, i], left=left, height=0.75, color=COLOURS[tone], label=name)
         left = left + found[:, i]
-    ax.set_yticks(range(len(found)), [f"layer {i}" for i in range(len(found))])
+    ax.set_yticks(range(len(found)), [f"layer {i + 1}" for i in range(len(found))])
     ax.invert_yaxis()
     ax.set(xlim=(0, 1), xlabel="share of attention, mean over heads")
     fig.legend(loc="outside lower center", ncols=5, handlelength=1, columnspacing=1)

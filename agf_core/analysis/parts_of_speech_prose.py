@@ -5,6 +5,7 @@ says otherwise (ours).
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 
 from agf_core.analysis import class_worlds
 from agf_core.analysis.accuracy_words import known, listed, shown, table
@@ -67,17 +68,16 @@ def in_short(page: Page) -> str:
         head = f"Which classes attract attention? **A7: {{a7}}**: {page.missing}. What follows is {page.name}."
     else:
         head = f"Which classes attract attention? **A7: {{a7}}** for {page.name} ({page.source})."
-    up, down = _masses(page)
     points = [
         head,
         "Beyond distance, frequency and place in the sentence, and beyond what the same labels explain when word types "
         f"swap them, pairs of classes explain {ENOUGH:.0%} or more of what enters the softmax in "
         f"{_count(page, FIRST)} and {_count(page, SECOND)}: {shown(of_heads(page.text(FIRST)))} and "
         f"{shown(of_heads(page.text(SECOND)))} of the heads. The criterion asks for {asked():g}, interval included.",
-        f"The median head: distance, frequency and place {_base(page, FIRST):.0%}, classes {_median(page, FIRST):.1%}; "
-        f"the most that classes add in any is {page.text().excess().mean(0).max():.0%}.",
-        f"More attention than expected goes to {listed(up)}, less to {listed(down)} (mean over {_which(page)}, on "
-        f"{page.texts[FIRST]}).",
+        f"The median head: distance, frequency and place {_base(page, FIRST):.0%}, classes {_median(page, FIRST):.1%} "
+        "(less what permuted labels add); the most that classes add in any is "
+        f"{page.text().excess().mean(0).max():.0%}.",
+        f"{_attracting(page)} (mean over {_which(page)}).",
         _order(page),
     ]
     notes = dict.fromkeys([*page.notes, *(note for origin in loaded() if (note := origin.get("note")))])
@@ -90,7 +90,20 @@ def _base(page: Page, part: str) -> float:
 
 
 def _which(page: Page) -> str:
-    return "all heads" if page.layer < 0 else f"the heads of layer {page.layer}"
+    return "all heads" if page.layer < 0 else f"the heads of layer {page.layer + 1}"
+
+
+def _attracting(page: Page) -> str:
+    """Which classes have mass on both texts, and which turn round."""
+    (up, down), (up2, down2) = _masses(page), _masses(page, SECOND)
+    first, second = (page.texts[p] for p in (FIRST, SECOND))
+    both, neither = [n for n in up if n in up2], [n for n in down if n in down2]
+    text = f"On both texts, intervals apart from 1, more attention than expected goes to {listed(both)}, less to "
+    text += listed(neither)
+    turned = {(first, second): [n for n in up if n in down2], (second, first): [n for n in down if n in up2]}
+    return text + "".join(
+        f"; {listed(names)}: more on {more}, less on {less}" for (more, less), names in turned.items() if names
+    )
 
 
 def _masses(page: Page, part: str = FIRST) -> tuple[list[str], list[str]]:
@@ -120,16 +133,18 @@ def calibration(page: Page) -> str:
     pairs = p[p["kind"].isin(("classes", "weak"))]
     covered = ((pairs["low"] <= pairs["planted"]) & (pairs["planted"] <= pairs["high"])).mean()
     most = p[p["kind"].isin(("frequency", "masses"))]["excess"].max()
-    why = powerless(page.worlds)
-    verdict = page.worlds.set_index("world")[SUPPORTED]
-    holds = verdict[list(class_worlds.HOLDS)]
+    why, (power, false) = powerless(page.worlds), class_worlds.told(page.worlds)
+    verdict = page.worlds.set_index("world").reindex(columns=[SUPPORTED, INCONCLUSIVE], fill_value=0.0)
+    near = [f"where {class_worlds.SHARE[w]:.0%} of the heads have class pairs, *{SUPPORTED}* in "
+            f"{verdict[SUPPORTED][w]:.0%} of the worlds and *{INCONCLUSIVE}* in {verdict[INCONCLUSIVE][w]:.0%}"
+            for w in class_worlds.NEAR]  # fmt: skip
     return (
         f"Of the heads with class pairs, {covered:.0%} of the 95 % intervals hold what was planted (mean planted "
         f"{pairs['planted'].mean():.1%}, found {pairs['excess'].mean():.1%}). Where distance and frequency make a "
         f"head, or a mass for every word type, classes seem to add at most {most:.1%}. "
         + (f"**The rule cannot decide here**: {why}." if why else "The rule can decide: it calls at least "
-           f"{holds.min():.0%} of the worlds in which it should be *{SUPPORTED}* so, and at most "
-           f"{verdict.drop(list(class_worlds.HOLDS)).max():.0%} of the others.")
+           f"{power:.0%} of the worlds in which it should be *{SUPPORTED}* so, and at most {false:.0%} of the others.")
+        + f" Nearer to the share it asks for, {asked():g}, it says: {'; '.join(near)}."
     )  # fmt: skip
 
 
@@ -192,11 +207,9 @@ def _cell(page: Page, value: Array, query: int, key: int) -> str:
 
 def masses(page: Page) -> str:
     """Which classes have mass on both texts."""
-    (up, down), (up2, down2) = _masses(page), _masses(page, SECOND)
-    both, neither = [n for n in up if n in up2], [n for n in down if n in down2]
     shares = page.maps[FIRST].shares.mean((0, 1))
     elsewhere = ", ".join(f"{name} {s:.0%}" for name, s in zip(SHARES, shares))
-    return (f"On both texts, intervals apart from 1: more than expected to {listed(both)}, less to {listed(neither)}. "
+    return (f"{_attracting(page)}. "
             f"Special tokens and the first keys are apart from all of this: of the attention of the queries that count "
             f"goes, in the mean of all heads, to {elsewhere} (classes are compared in the window).")  # fmt: skip
 
@@ -207,21 +220,38 @@ def tagging(page: Page) -> str:
     if found.empty:
         return "No tagger is measured here, and none is stored in this copy of the library."
     alone = ("no place", "one tag")
-    decided = [b for b in BINS if b not in alone]
     rows = [["", *(b if b in alone else f"{b} away" for b in BINS)]]
     for encoding, part in found.groupby("encoding", sort=False):
         at = {r.what: Estimate(r.accuracy, r.low, r.high) for r in part.itertuples()}
         rows.append([named(str(encoding)), *(shown(at[b], ".3f") if b in at and known(at[b]) else
                                              f"{at[b].value:.3f}" if b in at else "–" for b in BINS)])  # fmt: skip
     number = found.groupby("what")["number"].max()
-    where = "Reference runs" if found["runs"].iloc[0] == "reference" else "Runs made for this page"
-    far = {e: p.set_index("what")["accuracy"] for e, p in found.groupby("encoding", sort=False)}
-    best = {b: max(((a[b], e) for e, a in far.items() if b in a and e != "commonest tag"), default=None)
-            for b in decided}  # fmt: skip
-    said = "; ".join(f"{b}: {named(v[1])}" for b, v in best.items() if v)
-    counts = "; ".join(f"{b if b in alone else f'{b} away'}: {number[b]:,.0f}" for b in BINS if b in number)
-    return (f"{where}; how many words of a run have each: {counts}. The best tagger by places to the deciding word: "
-            f"{said}.{_here(page)}\n\n{table(rows)}")  # fmt: skip
+    where = "a reference run" if found["runs"].iloc[0] == "reference" else "a run made for this page"
+    counts = "; ".join(f"{b}: {number[b]:,.0f}" for b in BINS if b in number)
+    better = _better(found, [b for b in BINS if b not in alone and b in number])
+    return f"Words of {where}, by places to the deciding word: {counts}. {better}{_here(page)}\n\n{table(rows)}"
+
+
+def _better(found: pd.DataFrame, bins: list[str]) -> str:
+    """Which taggers' intervals lie above the word's commonest tag, by places to the deciding word."""
+    floor = found[found["encoding"] == "commonest tag"].set_index("what")["accuracy"]
+    above = found[found["low"] > found["what"].map(floor)].sort_values("accuracy", ascending=False)
+    of = {b: [named(str(e)) for e in above.loc[above["what"] == b, "encoding"]] for b in bins}
+    last = max((i for i, b in enumerate(bins) if of[b]), default=-1)
+    said = [f"at {b}: {listed(of[b]) if of[b] else 'none'}" for b in bins[: last + 1]]
+    text, floor_ = "", "the word's commonest tag"
+    if said:
+        text, floor_ = f"Taggers whose interval lies above {floor_}, highest first: {'; '.join(said)}. ", "that tag"
+    if rest := bins[last + 1 :]:
+        start = rest[0].split("–")[0]
+        text += f"From {start} place{'s' * (start != '1')} on no tagger is shown to do better than {floor_}."
+    return text.strip()
+
+
+def runs_drawn(page: Page) -> str:
+    """Whose taggers the pictures draw, for their captions."""
+    stored = best_runs(page.tagged)["runs"].iloc[0] == "reference"
+    return f"Drawn: {'reference runs' if stored else 'runs made for this page'}."
 
 
 def _here(page: Page) -> str:
@@ -233,8 +263,8 @@ def _here(page: Page) -> str:
     right = sums["right"] / sums["number"]
     first = {runs: (named(str(part.idxmax()[1])), part.max()) for runs, part in right.groupby("runs")}
     return (
-        f" On words with several tags the runs made here are right at most in {first['here'][1]:.3f} "
-        f"({first['here'][0]}), the reference runs in {first['reference'][1]:.3f} ({first['reference'][0]})."
+        f" On words with several tags the taggers made here are at most {first['here'][1]:.1%} right "
+        f"({first['here'][0]}), those of the reference runs {first['reference'][1]:.1%} ({first['reference'][0]})."
     )
 
 
@@ -256,11 +286,11 @@ def meaning(page: Page) -> str:
     points = [
         said,
         f"Either way classes are the smaller part: in the median head {classes:.1%} of the variance, against "
-        f"{base:.0%} for distance, frequency and place; what remains belongs to single words and occurrences."
+        f"{base:.0%} for distance, frequency and place; what remains is not taken apart here."
         if classes < base else
         f"In the median head classes explain {classes:.1%} of the variance, distance, frequency and place {base:.0%}.",
         f"Punctuation against all other words adds {_alone(page):.1%} in the median head, all "
-        f"classes {float(np.median(page.text().added[0].mean(0))):.1%}.",
+        f"classes {float(np.median(page.text().added[0].mean(0))):.1%}, what permuted labels add not yet taken off.",
     ]  # fmt: skip
     return "\n".join(f"- {point}" for point in points)
 

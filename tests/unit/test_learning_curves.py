@@ -27,6 +27,7 @@ from agf_core.analysis.forgetting import Recall
 from agf_core.analysis.learning_curves import Page, Results
 from agf_core.analysis.operating import characteristics
 from agf_core.claims import NOT_SUPPORTED, SUPPORTED, TOO_SMALL
+from agf_core.figures import Estimate
 from agf_core.fitting import GammaMixture
 
 TOKENS = np.geomspace(12_500, 800_000, 24)
@@ -192,7 +193,8 @@ def page(law="power", near=0.6, models=8, profile="full", worlds=None):
     here = Results(profile, curves, text, copies, ids=frozenset("a"), failed=() if law else ("rotary: it diverged",))
     at = pd.DataFrame([(s, la, h, t, 0.2 + h + 0.1 * s * (t > 1)) for s in range(3) for la in range(2) for h in range(4)
                        for t in (0, 10, 1000)], columns=["seed", "layer", "head", "tokens", "exponent"])  # fmt: skip
-    both = pd.concat([pd.DataFrame({"tokens": TOKENS, "loss": TOKENS**-p, "schedule": s, "seeds": 2})
+    both = pd.concat([pd.DataFrame({"tokens": TOKENS, "loss": TOKENS**-p, "schedule": s, "seeds": 2, "slope": -p,
+                                    "low": -p - 0.02, "high": -p + 0.02})
                       for s, p in (("constant", 0.1), ("cosine", 0.2))])  # fmt: skip
     there = law is not None
     return Page(here, None, "brown", {c: worlds or ideal(c) for c in ("A4", "A5")}, known(),
@@ -262,6 +264,65 @@ def test_pooling_is_said_as_it_is():
     rates = GammaMixture(0.6, 1 / 30_000).rates(60, np.random.default_rng(0))
     mixed = Curves(TOKENS, 1 + 3 * np.exp(-rates[:, None] * TOKENS), table(2, 30))
     assert "says nothing of its parts" in learning_prose.pooling(replace(one, curves=mixed))
+
+
+def test_examples_go_from_common_to_rare():
+    curves = planted("power", 2, 12)
+    rare = curves.about.assign(targets=np.tile([3, 90, 7, 60, 5, 80, 20, 40, 10, 70, 30, 50], 2))
+    fig, drawn = learning_figures.examples(replace(page().here, curves=replace(curves, about=rare)))
+    first = drawn.groupby("symbol", sort=False)["loss"].first()
+    targets = rare[rare["model"] == 0].set_index(rare["symbol"][:12].map(chr))["targets"]
+    assert targets[first.index].tolist() == sorted(targets[first.index], reverse=True) and len(first) == 6
+    for symbol, loss in first.items():  # each with its own curve
+        assert loss == curves.loss[ord(symbol) - 97, 0]
+    assert fig.axes[0].get_title() == "b (90 targets)"
+    plt.close(fig)
+
+
+def test_schedules_are_compared_over_seeds():
+    early = TOKENS / TOKENS[-1] < 0.2
+    assert learning_curves.late_slope(TOKENS, np.where(early, 9.0, TOKENS**-0.3)) == pytest.approx(-0.3)
+    one = page()
+    text = learning_prose.cosine(one)
+    assert "cannot separate them" in text and "-0.100 [-0.120, -0.080]" in text
+    near = replace(one, schedules=one.schedules.assign(low=-0.3, high=0.0))
+    assert "is not shown" in learning_prose.cosine(near)
+
+
+def test_heads_that_still_rise_are_counted():
+    one = page()
+    for by, count in ((0.01, 8), (-0.01, 0)):
+        at = one.forming.assign(exponent=lambda t, by=by: t["exponent"] + by * t["tokens"])
+        assert f"{count} of 8 heads still rise" in learning_prose.exponents(replace(one, forming=at))
+
+
+def test_what_a_share_says_follows_the_verdict(monkeypatch):
+    one = page()
+    single = lambda value, low, high: learning_prose._single(one, Estimate(value, low, high))  # noqa: E731
+    assert "not yet a law" in single(0.9, 0.8, 1.0)
+    monkeypatch.setattr(learning_prose, "word", lambda *_: NOT_SUPPORTED)
+    assert "has no law to report" in single(0.4, 0.3, 0.45) and "holds that" not in single(0.4, 0.3, 0.45)
+    monkeypatch.undo()
+    one = replace(one, worlds={c: ideal(c).assign(**{SUPPORTED: 0.5}) for c in one.worlds})
+    text = single(0.63, 0.57, 0.68)
+    assert "57% to 68%, holds that, and the rule may not decide here" in text and "no law" not in text
+
+
+def test_a_rule_that_can_decide_needs_something_to_decide_on():
+    one = page()
+    assert learning_prose.calibration(one).count("So it can decide.") == 2
+    upside = [replace(r, mean=-r.mean) for r in recalls(0.6)]
+    both = {**one.here.recalls, "rotary, bytes": upside}
+    text = learning_prose.calibration(replace(one, here=replace(one.here, recalls=both)))
+    assert text.count("So it can decide.") == 1 and "where words are recalled; here that is not shown" in text
+
+
+def test_results_stand_in_the_second_column():
+    one = page()
+    tables = {"power law ahead": learning_prose.curves(one.here), "error ratio [95 %]": forgetting_prose.text(one),
+              "error ratio": forgetting_prose.copies(one)}  # fmt: skip
+    for column, text in tables.items():
+        assert text.split("\n")[0].split("|")[2].strip().startswith(column)
 
 
 def test_bytes_have_names():

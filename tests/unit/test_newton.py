@@ -363,6 +363,15 @@ def test_pages_are_written_and_drawn(page, k, profile):
         assert len(table) or k is None
 
 
+def test_one_interval_holds_and_none_hold(page):
+    one = fabricated(page, 1.0)
+    alone = replace(one.text, high=np.where(np.arange(24).reshape(6, 4) == 3, 2.5, one.text.high))
+    text = prose.exponents(replace(one, found={**one.found, "text": alone}))
+    assert "1 of their intervals holds 2" in text and "0 exponents lie" in text
+    assert "0 of their intervals hold 2" in prose.exponents(one) and "tokens in no order" in text
+    assert "in the mean of the heads" in prose.in_short(one) and "not taken apart" in prose.product(one)
+
+
 def test_kepler_is_first(page):
     assert page.planets[2].value == pytest.approx(2, abs=1e-3)
     assert draw.kepler(page)[1].shape[0] == 8

@@ -271,6 +271,44 @@ def test_pages_are_written_and_drawn(page, case):
         assert set(table["encoding"]) == {*grids.SIX, "commonest tag"}
 
 
+def test_classes_that_turn_round_are_named(page, monkeypatch):
+    found = {FIRST: (["pronouns", "nouns", "conjunctions"], ["adverbs"]), SECOND: (["nouns"], ["adverbs", "pronouns"])}
+    monkeypatch.setattr(prose, "_masses", lambda page, part=FIRST: found[part])
+    one = fabricated(page, 0.05)
+    text = prose._attracting(one)
+    assert "goes to nouns, less to adverbs; pronouns: more on brown, less on treebank" in text
+    assert "conjunctions" not in text and text in prose.in_short(one) and text in prose.masses(one)
+    assert prose._which(replace(one, layer=5)) == "the heads of layer 6"
+
+
+def test_worlds_near_the_half_are_shown_and_do_not_count(page):
+    one = fabricated(page, 0.05)
+    near = one.worlds["world"].isin(class_worlds.NEAR)
+    drawn = replace(one, worlds=one.worlds.assign(**{SUPPORTED: one.worlds[SUPPORTED].where(~near, 0.3)}))
+    assert chapter.powerless(drawn.worlds) == "" and class_worlds.told(drawn.worlds) == (1.0, 0.0)
+    assert "where 65% of the heads have class pairs, *supported* in 30% of the worlds" in prose.calibration(drawn)
+
+
+def test_layers_are_counted_from_one(page):
+    assert [a.get_title() for a in draw.layers(page)[0].axes[:2]] == ["layer 1", "layer 2"]
+    assert [t.get_text() for t in draw.apart(page)[0].axes[0].get_yticklabels()] == ["layer 1", "layer 2"]
+
+
+def test_a_tagger_is_named_only_above_the_floor(page):
+    rows = [("reference", "commonest tag", b, 0.7, np.nan, np.nan, 10) for b in ("1", "2", "3–4")]
+    rows += [("reference", "t5", b, 0.8, low, 0.9, 10) for b, low in (("1", 0.75), ("2", 0.6), ("3–4", 0.6))]
+    rows += [("reference", "agf", b, 0.85, low, 0.9, 10) for b, low in (("1", 0.8), ("2", 0.69), ("3–4", np.nan))]
+    columns = ["runs", "encoding", "what", "accuracy", "low", "high", "number"]
+    found, bins = pd.DataFrame(rows, columns=columns), ["1", "2", "3–4"]
+    text = prose._better(found, bins)
+    assert "highest first: at 1: AGF and T5. From 2 places on no tagger" in text
+    none = prose._better(found.assign(low=0.0), bins)
+    assert none == "From 1 place on no tagger is shown to do better than the word's commonest tag."
+    late = prose._better(found.assign(low=np.where(found["what"] == "3–4", 0.71, 0.0)), bins)
+    assert "at 1: none; at 2: none; at 3–4: " in late and "places on" not in late
+    assert "Words of a reference run, by places" in prose.tagging(page) and "reference runs" in prose.runs_drawn(page)
+
+
 def test_pages_without_intervals_are_drawn(page):
     nan = {p: replace(m, received=m.received[:1], expected=m.expected[:1]) for p, m in page.maps.items()}
     few = page.tagged[page.tagged["seed"] == 0].assign(runs="here")
