@@ -134,7 +134,7 @@ def text_exponents(texts: Texts) -> Drawn:
         ends = [table[["predicted", "learned"]].to_numpy().min(), table[["predicted", "learned"]].to_numpy().max()]
         ax.plot(ends, ends, ls="--", lw=1, color=COLOURS["chance"])
     ax.set(xlabel="exponent predicted from the text's own dependence", ylabel="exponent of the learned field")
-    handles = [Line2D([], [], marker="o", ls="", color=COLOURS[BREAK_TONES[b]], label=n) for b, n in BROKEN.items()]
-    handles += [Line2D([], [], marker=m, ls="", color=COLOURS["chance"], label=t) for t, m in MARKERS.items()]
+    handles: list[Artist] = [Patch(color=COLOURS[BREAK_TONES[b]], label=n) for b, n in BROKEN.items()]
+    handles += [Line2D([], [], marker=m, ls="", color=COLOURS["data"], mfc="none", label=t) for t, m in MARKERS.items()]
     fig.legend(handles=handles, loc="outside lower center", ncols=3)
     return fig, table

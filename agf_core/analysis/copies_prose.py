@@ -18,11 +18,11 @@ from agf_core.figures import Estimate
 COPIES = 0.5  # halfway between a law of its own (0) and a copy (1)
 
 
-def _told(slope: Estimate | None, profile: str) -> str:
+def _told(slope: Estimate | None, profile: str, what: str = "language") -> str:
     """A slope in words, and what it says; smoke runs say nothing."""
     if slope is None or profile == "smoke" or not known(slope):
         return TOO_SMALL
-    return f"{shown(slope)}: {judged(slope)}"
+    return f"{shown(slope)}: {judged(slope, what)}"
 
 
 def judged(slope: Estimate | None, what: str = "language") -> str:
@@ -47,10 +47,14 @@ def judged(slope: Estimate | None, what: str = "language") -> str:
 
 
 def in_short(page: Page) -> str:
-    """The headline: one sentence with the slope."""
+    """The headline: the slopes on planted languages and on real texts."""
     results = page.part("languages")
     said = [f"read by {_reader(r)} {_told(copied(results.languages, r), results.profile)}" for r in field_grids.READERS]
-    return "**Does the field copy the language?** Slope of learned on planted exponents: " + "; ".join(said) + "."
+    text = "**Does the field copy the language?** Slope of learned on planted exponents: " + "; ".join(said) + "."
+    found = page.part("texts")
+    if (about := found.texts.across) is None:
+        return f"{text} Of real texts there are too few for a slope."
+    return f"{text} On real texts, of learned on predicted exponents: {_told(about.slope, found.profile, 'text')}."
 
 
 def _reader(reader: str) -> str:
@@ -115,11 +119,12 @@ def texts(page: Page) -> str:
     found = results.texts.texts
     if found.empty:
         return "There are no runs on texts, or their corpora are not here."
-    rows = [["text", "bits at lag 2", "predicted exponent", "learned exponent [95 %]", "correlation of log g"]]
+    rows = [["text", "bits at lag 2", "predicted exponent", "models", "learned exponent [95 %]",
+             "correlation of log g"]]  # fmt: skip
     for row in found.itertuples():
         learned = shown(Estimate(row.learned, row.learned_low, row.learned_high))
-        rows.append([f"{row.text}, {BROKEN[row.broken]}", f"{row.bits:.3f}", _number(row.predicted), learned,
-                     _number(row.correlation)])  # fmt: skip
+        rows.append([f"{row.text}, {BROKEN[row.broken]}", f"{row.bits:.3f}", _number(row.predicted), str(row.models),
+                     learned, _number(row.correlation)])  # fmt: skip
     return f"{_across(results.texts, results.profile)}\n\n{table(rows)}"
 
 

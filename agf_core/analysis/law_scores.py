@@ -39,8 +39,9 @@ class Scores:
     """One row a head in `table`; `margin` as used, `fitted` and `scored`: the distances of the two halves.
 
     Columns: model, head, eligible, error_<law> (mean square of log g, held out; power for show), winner (one of
-    `WINNERS`), wins (bool: the shifted power law beats both rivals and decays), decays, exponent and scale (tokens) of
-    the shifted power law, steepness (its local exponent at the geometric middle of the fitted distances),
+    `WINNERS`), tie (bool: the winner is the exponential, but does not beat both rivals by the margin: it is kept as the
+    simpler law), wins (bool: the shifted power law beats both rivals and decays), decays, exponent and scale (tokens)
+    of the shifted power law, steepness (its local exponent at the geometric middle of the fitted distances),
     power_exponent (of the plain law), rate (1/token, exponential), shape (stretched), limit ("power" or
     "exponential" where the shifted power law ended as that law, within 1 %; else "").
     """
@@ -110,7 +111,8 @@ def score(
     table = pd.DataFrame({
         "model": model, "head": pd.Series(model).groupby(model).cumcount() if heads is None else np.asarray(heads),
         "eligible": able, **{f"error_{law}": error[law] for law in LAWS}, "winner": winner,
-        "wins": winner == "shifted_power", "decays": decays, "exponent": power["exponent"], "scale": scale,
+        "tie": (winner == "exponential") & ~beats["exponential"], "wins": winner == "shifted_power", "decays": decays,
+        "exponent": power["exponent"], "scale": scale,
         "steepness": power["exponent"] * middle / (middle + scale),
         "power_exponent": fits["power"].params["exponent"], "rate": fits["exponential"].params["rate"],
         "shape": fits["stretched_exponential"].params["shape"],
@@ -217,6 +219,12 @@ def _noise(count: int, window: int, level: float, rows: Array | None, rng: np.ra
     draws = rng.standard_normal((count, window + len(kernel) - 1))
     smooth = np.lib.stride_tricks.sliding_window_view(draws, len(kernel), axis=1) @ (kernel / np.sqrt(kernel @ kernel))
     return level * (smooth + rng.standard_normal((count, window))) / np.sqrt(2)
+
+
+def usual_share(draw: Draw, trials: int, seed: int = 0) -> float:
+    """The median of claim A3's share over the draws that `operating.characteristics` takes from one of `worlds`."""
+    rng = np.random.default_rng(seed)
+    return float(np.median([draw(rng)[0]["share"] for _ in range(trials)]))
 
 
 def _drawer(scores: Scores, models: int) -> Draw:

@@ -5,15 +5,21 @@ a shifted power law (the Laplace transform of the Gamma distribution; on averagi
 a pooled power law says nothing of any head. Two questions, in this order: are single heads power laws already (then
 pooling is not needed), and if they are exponentials, does the Gamma distribution of their own rates, with nothing
 fitted to the pooled curve, predict it at distances that nobody fitted?
+
+The pool must be a mean: the median of log g over exponential heads is an exponential, whatever their rates. But one
+head that looks at one distance can rule a mean there. So errors are medians over distances, and the answer is one only
+where resampled heads give the same.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from agf_core.analysis.clusters import clustered
 from agf_core.analysis.law_scores import fit, predict, score
@@ -22,18 +28,25 @@ from agf_core.fitting import GammaMixture, fit_gamma_mixture
 from agf_core.fitting.laws import Array
 
 CURVES = ("single exponential", "heads' exponentials", "gamma mixture", "fitted shifted power")
+BEND = 1e-3  # nat²: a single exponential that errs by less leaves nothing to explain
+BENT = 0.5  # of the single exponential's error: a shifted power law must leave at most this
+EXPLAINED = 0.25  # of the same: the Gamma distribution of the heads' rates must leave less
+AGREE = 0.95  # of the resamples of heads that must give the verdict of all heads
+RESAMPLES = 200
+UNDECIDED = "undecided"
+VERDICTS = ("pooling explains it", "pooling not needed", "no power law to explain", "pooling does not explain it")
 
 
 @dataclass(frozen=True)
 class Mixture:
     """What pooling explains, in tables and in numbers for sentences.
 
-    heads: model, head, rate (1/token, fitted on the near half), pooled (bool: the rate is positive), winner (as in
-    `law_scores.score`). pooled: distance, observed, then a column for each of `CURVES`; all are 1 at distance 0, but
-    for a fitted amplitude. errors: curve, error (mean square of log g on the far half), train (on the near half),
+    heads: model, head, rate (1/token, fitted on the near half), pooled (bool: the rate is positive), winner and tie (as
+    in `law_scores.score`). pooled: distance, observed, then a column for each of `CURVES`; all are 1 at distance 0, but
+    for a fitted amplitude. errors: curve, error (median square of log g over the far half), train (over the near half),
     fitted (bool: to the pooled curve). gamma: the heads' Gamma distribution, or None if their rates have no spread.
-    exponential, power: share of heads, of all, whose single field is called that. verdict: "pooling explains it",
-    "pooling not needed", "no power law to explain" or "pooling does not explain it".
+    exponential, power: share of heads, of all, whose single field is called that. agreed: share of resamples of the
+    heads with each of `VERDICTS`. verdict: that of all heads, or `UNDECIDED` where fewer than `AGREE` give it.
     """
 
     heads: pd.DataFrame
@@ -42,23 +55,27 @@ class Mixture:
     gamma: GammaMixture | None
     exponential: Estimate
     power: Estimate
+    agreed: Mapping[str, float]
     verdict: str
 
     def error(self, curve: str) -> float:
-        """The held-out mean square of one of `CURVES`; nan where there is none."""
+        """The held-out median square of one of `CURVES`; nan where there is none."""
         return float(self.errors.set_index("curve")["error"][curve])
 
 
-def mixture(profiles: ArrayLike, models: ArrayLike | None = None, *, usable: ArrayLike | None = None) -> Mixture:
+def mixture(
+    profiles: ArrayLike, models: ArrayLike | None = None, *, usable: ArrayLike | None = None,
+    resamples: int = RESAMPLES, seed: int = 0,
+) -> Mixture:  # fmt: skip
     """Pool heads' fields and ask what explains the pooled curve.
 
     profiles (S, W) log field (nat) at r = 1 … W; models (S,); usable (W,) bool: as in `law_scores.score`. Every head is
     brought to 1 at distance 0 by its own exponential's amplitude (the identity holds for fields so normalised), fitted
-    on r ≤ W/2. Heads that do not fall, or have a nan, are counted and not pooled. Raises ValueError if fewer than three
-    heads fall.
+    on r ≤ W/2. Heads that do not fall, or have a nan, are counted and not pooled. Heads, not models, are resampled.
+    Raises ValueError if fewer than three heads fall.
     """
     scores = score(profiles, models, usable=usable)
-    table = scores.table[["model", "head", "rate", "winner"]].copy()
+    table = scores.table[["model", "head", "rate", "winner", "tie"]].copy()
     values = np.asarray(profiles, dtype=float)
     use = np.ones(values.shape[1], dtype=bool) if usable is None else np.asarray(usable, dtype=bool)
     table.insert(3, "pooled", (table["rate"] > 0) & np.isfinite(values[:, use]).all(axis=1))
@@ -66,31 +83,53 @@ def mixture(profiles: ArrayLike, models: ArrayLike | None = None, *, usable: Arr
     if falls.sum() < 3:
         raise ValueError(f"needs ≥ 3 heads whose field falls with distance, got {falls.sum()} of {len(table)}")
     every = np.arange(1.0, len(use) + 1)
-    r, near = every[use], use & (every <= len(use) / 2)
+    near = use & (every <= len(use) / 2)
     kept = values[falls]
     kept = kept - kept[:, use].mean(axis=1, keepdims=True)
     own = fit(kept, near, "exponential")
-    level, rates = predict(own, np.zeros(1)), own.params["rate"]
-    observed = np.full((1, len(use)), np.nan)
-    observed[0, use] = _log_mean(kept[:, use] - level)
-    fitted = {
-        "single exponential": predict(fit(observed, near, "exponential"), r)[0],
-        "fitted shifted power": predict(fit(observed, near, "shifted_power"), r)[0],
-        "heads' exponentials": _log_mean(-rates[:, None] * r),
-    }
-    gamma = fit_gamma_mixture(rates) if np.ptp(rates) > 1e-4 * rates.mean() else None
-    fitted["gamma mixture"] = np.full(len(r), np.nan) if gamma is None else np.log(gamma.pooled(r))
-    seen = observed[0, use]
-    pooled = pd.DataFrame({"distance": r, "observed": np.exp(seen), **{c: np.exp(fitted[c]) for c in CURVES}})
-    square = {c: (fitted[c] - seen) ** 2 for c in CURVES}
+    lines, rates = np.full(values.shape, np.nan), np.full(len(values), np.nan)
+    lines[falls], rates[falls] = kept - predict(own, np.zeros(1)), own.params["rate"]
+    rng = np.random.default_rng(seed)
+    drawn = [np.arange(len(values)), *rng.integers(len(values), size=(resamples, len(values)))]
+    drawn = [rows for rows in drawn if falls[rows].sum() >= 3]
+    observed, fitted, gammas = _accounts(lines, rates, [rows[falls[rows]] for rows in drawn], use, near)
+    square = {c: (fitted[c] - observed) ** 2 for c in CURVES}  # (B, n)
     far = ~near[use]
+    error = {c: np.median(square[c][:, far], axis=1) for c in CURVES}
+    hits = {law: (table["winner"] == law).to_numpy() for law in ("exponential", "shifted_power")}
+    words = [
+        _verdict({c: error[c][i] for c in CURVES}, *(float(hit[rows].mean()) for hit in hits.values()))
+        for i, rows in enumerate(drawn)
+    ]
+    count = Counter(words[1:])
+    agreed = {word: count[word] / max(len(words) - 1, 1) for word in VERDICTS}
+    pooled = pd.DataFrame({"distance": every[use], "observed": np.exp(observed[0]),
+                           **{c: np.exp(fitted[c][0]) for c in CURVES}})  # fmt: skip
     errors = pd.DataFrame({
-        "curve": CURVES, "error": [square[c][far].mean() for c in CURVES],
-        "train": [square[c][~far].mean() for c in CURVES],
+        "curve": CURVES, "error": [error[c][0] for c in CURVES],
+        "train": [np.median(square[c][0, ~far]) for c in CURVES],
         "fitted": [c in ("single exponential", "fitted shifted power") for c in CURVES],
     })  # fmt: skip
-    exponential, power = (_share(table, table["winner"] == law) for law in ("exponential", "shifted_power"))
-    return Mixture(table, pooled, errors, gamma, exponential, power, _verdict(errors, exponential, power, gamma))
+    exponential, power = (_share(table, hit) for hit in hits.values())
+    verdict = words[0] if agreed[words[0]] >= AGREE else UNDECIDED
+    return Mixture(table, pooled, errors, gammas[0], exponential, power, agreed, verdict)
+
+
+def _accounts(
+    lines: Array, rates: Array, drawn: Sequence[NDArray[np.int64]], use: NDArray[np.bool_], near: NDArray[np.bool_]
+) -> tuple[Array, dict[str, Array], list[GammaMixture | None]]:
+    """Log of each sample's pooled curve (B, n), what each of `CURVES` says of it, and the Gamma distributions."""
+    r: Array = np.flatnonzero(use).astype(np.float64) + 1.0
+    observed = np.full((len(drawn), len(use)), np.nan)
+    observed[:, use] = [_log_mean(lines[rows][:, use]) for rows in drawn]
+    gammas = [fit_gamma_mixture(m) if np.ptp(m := rates[rows]) > 1e-4 * m.mean() else None for rows in drawn]
+    fitted = {
+        "single exponential": predict(fit(observed, near, "exponential"), r),
+        "fitted shifted power": predict(fit(observed, near, "shifted_power"), r),
+        "heads' exponentials": np.array([_log_mean(-rates[rows][:, None] * r) for rows in drawn]),
+        "gamma mixture": np.array([np.full(len(r), np.nan) if g is None else np.log(g.pooled(r)) for g in gammas]),
+    }
+    return observed[:, use], fitted, gammas
 
 
 def _log_mean(rows: Array) -> Array:
@@ -100,21 +139,17 @@ def _log_mean(rows: Array) -> Array:
     return total
 
 
-def _share(table: pd.DataFrame, hit: pd.Series) -> Estimate:
-    each = hit.groupby(table["model"]).agg(["sum", "size"])
+def _share(table: pd.DataFrame, hit: Array) -> Estimate:
+    each = pd.Series(hit).groupby(table["model"]).agg(["sum", "size"])
     return clustered(each["sum"].to_numpy(), each["size"].to_numpy())
 
 
-def _verdict(errors: pd.DataFrame, exponential: Estimate, power: Estimate, gamma: GammaMixture | None) -> str:
-    """Single heads first; then the pooled curve must bend, and the heads' own rates must predict how.
-
-    There is a bend if the single exponential errs by more than 0.03 nat and a shifted power law halves its square; a
-    mixture explains it if it leaves less than a quarter.
-    """
-    error = errors.set_index("curve")["error"]
-    if power.value > 0.5:
+def _verdict(error: Mapping[str, float], exponential: float, power: float) -> str:
+    """Single heads first; then the pooled curve must bend, and the heads' own rates must predict how."""
+    single = error["single exponential"]
+    if power > 0.5:
         return "pooling not needed"
-    if error["single exponential"] < 1e-3 or error["fitted shifted power"] > 0.5 * error["single exponential"]:
+    if single < BEND or error["fitted shifted power"] > BENT * single:
         return "no power law to explain"
-    explained = gamma is not None and error["gamma mixture"] < 0.25 * error["single exponential"]
-    return "pooling explains it" if explained and exponential.value > 0.5 else "pooling does not explain it"
+    explained = error["gamma mixture"] < EXPLAINED * single  # nan, where rates have no spread: False
+    return "pooling explains it" if explained and exponential > 0.5 else "pooling does not explain it"

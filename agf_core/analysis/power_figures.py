@@ -28,6 +28,9 @@ LAWS = {"shifted_power": ("power", "shifted power"), "exponential": ("exponentia
 WINNERS = {**LAWS, "undecided": ("chance", "undecided"), "none": ("data", "does not fall")}
 STARTS = {"flat": "data", "steep": "fourth"}  # no law has these colours
 PANELS = {"free field": FREE, "rotary": WITHOUT[:1], "no position": WITHOUT[1:]}
+KIND = {"flat": "free field, flat start", "steep": "free field, steep start", "rotary": "rotary",
+        "nope": "no position"}  # fmt: skip
+DASHES = {"stretched_exponential": "--"}  # drawn last: a near copy of the power law would hide it
 EDGE = 1e3  # ratios of errors beyond are drawn there
 
 
@@ -110,16 +113,17 @@ def _dots(table: pd.DataFrame, panels: Sequence[str]) -> Drawn:
 
 
 def examples(scores: Scores, profiles: Array) -> Drawn:
-    """Up to six heads, spread over the winners and then over the range of steepness, with three fits each."""
+    """Up to six heads, one or two for each winner, over the range of steepness, with three fits each.
+
+    Panels count layers and heads from one; the table, like every table of heads, from zero.
+    """
     able = scores.table[scores.table["eligible"]].sort_values("steepness")
     able = able if len(able) else scores.table.sort_values("steepness")
-    rows: list[int] = []
-    for _, part in able.groupby("winner"):
-        rows += part.index[np.unique(np.linspace(0, len(part) - 1, 2).round().astype(int))].tolist()
-    rows = sorted(rows[:6])
+    ends: list[list[int]] = [part.index[[0, -1][: len(part)]].tolist() for _, part in able.groupby("winner")]
+    rows = sorted(([pair[0] for pair in ends] + [pair[1] for pair in ends if pair[1:]])[:6])
     across = min(3, len(rows))
     down = -(-len(rows) // across)
-    fig, axes = subplots(down, across, figsize=(WIDTH, 0.9 + 2.2 * down), sharex=True, squeeze=False,
+    fig, axes = subplots(down, across, figsize=(WIDTH, 0.9 + 2.4 * down), sharex=True, squeeze=False,
                          layout="constrained")  # fmt: skip
     r, drawn = np.arange(1.0, profiles.shape[1] + 1), []
     near = np.isin(r, scores.fitted)
@@ -128,16 +132,16 @@ def examples(scores: Scores, profiles: Array) -> Drawn:
         ax.plot(r, values[0], ".", ms=3, color=COLOURS["data"])
         about = scores.table.loc[row]
         table = {"kind": about.get("kind", ""), "layer": about["layer"], "head": about["head"],
-                 "seed": about.get("seed", 0), "r": r, "log_g": values[0]}  # fmt: skip
+                 "seed": about.get("seed", 0), "winner": about["winner"], "r": r, "log_g": values[0]}  # fmt: skip
         for law, (tone, _) in LAWS.items():
             curve = law_scores.predict(law_scores.fit(values, near, law), r)[0]
-            ax.plot(r, curve, color=COLOURS[tone], lw=1.4)
+            ax.plot(r, curve, color=COLOURS[tone], lw=1.4, ls=DASHES.get(law, "-"))
             table[law] = curve
         ax.axvspan(r[near].max(), r.max(), color=COLOURS["chance"], alpha=0.15, lw=0)
         span = np.ptp(values)
         ax.set_ylim(values.min() - 0.4 * span - 0.01, values.max() + 0.15 * span + 0.01)
-        name = "layer {layer}, head {head}".format(**table)
-        ax.set_title(f"{table['kind']} {name}".strip(), fontsize=9)
+        kind, winner = KIND.get(table["kind"], table["kind"]), WINNERS[about["winner"]][1]
+        ax.set_title(f"{kind}\nlayer {about['layer'] + 1}, head {about['head'] + 1}:\n{winner}".strip(), fontsize=8)
         ax.set_xscale("log")
         _tokens(ax, int(r.max()))
         drawn.append(pd.DataFrame(table))
@@ -145,9 +149,22 @@ def examples(scores: Scores, profiles: Array) -> Drawn:
         ax.set_visible(False)
     axes[-1][0].set_xlabel("distance r (tokens); grey: held out", loc="left")
     axes[0][0].set_ylabel("log g (nat)")
-    handles = [Line2D([], [], color=COLOURS[tone], label=name) for tone, name in LAWS.values()]
+    handles = [Line2D([], [], color=COLOURS[tone], ls=DASHES.get(law, "-"), label=name)
+               for law, (tone, name) in LAWS.items()]  # fmt: skip
     fig.legend(handles=handles, loc="outside lower center", ncols=3)
     return fig, pd.concat(drawn, ignore_index=True)
+
+
+def of_whom(table: pd.DataFrame, counted: bool) -> str:
+    """The caption of `examples`: which models' heads its table holds."""
+    heads = table.groupby(["kind", "seed", "layer", "head"]).ngroups
+    kinds = "; ".join(KIND[kind] for kind in dict.fromkeys(table["kind"]))
+    on = "at the distances that A3 looks at" if counted else "at all distances, counted for A3 or not"
+    return (
+        f"Fields of {heads} heads of models trained here ({kinds}), {on}; at most two for each winner, which stands "
+        "above the panel. The measured log field (dots), and three laws fitted to the near half and drawn on through "
+        "the far half (grey)."
+    )
 
 
 def operating(worlds: pd.DataFrame) -> Drawn:

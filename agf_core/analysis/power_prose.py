@@ -1,28 +1,26 @@
 """The sentences of the chapter `power_vs_exp` on laws, written from the runs: none is typed, and none outlives a run
-that says otherwise (ours). Those on where the law comes from are in `copies_prose`.
+that says otherwise (ours). Those on where the law comes from are in `copies_prose`, on one model in
+`power_model_prose`.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
-from agf_core.analysis import copies_prose, field_copies, field_grids, law_scores, power_vs_exp
+from agf_core.analysis import copies_prose, field_copies, field_grids, law_scores, power_model_prose, power_vs_exp
 from agf_core.analysis.accuracy_words import listed, shown, table
 from agf_core.analysis.clusters import clustered
 from agf_core.analysis.contrasts import mean
 from agf_core.analysis.operating import FALSE, POWER, foretold
-from agf_core.analysis.power_figures import WINNERS
-from agf_core.analysis.power_pretrained import INPUTS, Observed
+from agf_core.analysis.power_figures import KIND
 from agf_core.analysis.power_vs_exp import FREE, Page, Results, enough, evidence, powerless
-from agf_core.analysis.specification_figures import PUBLISHED
-from agf_core.claims import MIN_N, SUPPORTED, TOO_SMALL
+from agf_core.claims import MIN_N, NOT_SUPPORTED, SUPPORTED, TOO_SMALL
 from agf_core.figures import Estimate, Number
 from agf_core.sources import loaded
 
-EXPONENTIALS = "heads' exponentials"
-KIND = {"flat": "free field, flat start", "steep": "free field, steep start", "rotary": "rotary",
-        "nope": "no position"}  # fmt: skip
+UNITS = ("bytes", "words")
 
 
 def word(page: Page) -> str:
@@ -67,7 +65,8 @@ def in_short(page: Page) -> str:
     if why := powerless(page.worlds):
         points[0] += f" The rule cannot decide, though: {why}."
     points += [agreed(page.part("free"))]
-    points += [copies_prose.in_short(page), _range(page.model), whose(page)]
+    points += [power_model_prose.in_short(page.model), copies_prose.in_short(page)]
+    points += [power_model_prose.exponents(page.model), whose(page)]
     notes = dict.fromkeys(note for origin in loaded() if (note := origin.get("note")))
     return "".join(f"*{note}.*\n\n" for note in notes) + "\n".join(f"- {point}" for point in points)
 
@@ -137,8 +136,8 @@ def _ranges(r: list[int]) -> str:
 
 def kinds(results: Results) -> str:
     """A row a kind of model: heads, eligible, the share of the power law, the winners, the exponent."""
-    rows = [["heads of", "models", "heads", "eligible", "power law wins [95 %]", "exponential", "stretched",
-             "undecided", "does not fall", "local exponent"]]  # fmt: skip
+    rows = [["heads of", "models", "heads", "eligible", "power law wins [95 %]", "exponential (ties too)",
+             "stretched", "undecided", "does not fall", "local exponent"]]  # fmt: skip
     for scores, note in ((results.scores, ""), (results.shown, " (all distances, not counted)")):
         counted = set() if results.scores is None else set(results.scores.table["kind"])
         if scores is None or (note and set(scores.table["kind"]) <= counted):
@@ -151,8 +150,8 @@ def kinds(results: Results) -> str:
     if len(rows) == 1:
         return "No head is measured here."
     return (
-        "Shares are of eligible heads; the exponent is the median local one, in the middle of the fitted half.\n\n"
-        f"{table(rows)}"
+        "Shares are of eligible heads; the exponent is the median local one, in the middle of the fitted half. "
+        f"{power_model_prose.TIES}\n\n{table(rows)}"
     )
 
 
@@ -179,99 +178,99 @@ def against(results: Results) -> str:
     )
 
 
-def operating(worlds: pd.DataFrame) -> str:
-    """False positives and power of A3's rule."""
-    share = worlds.set_index("world")[SUPPORTED]
-    false = {w: s for w, s in share.items() if w != "power"}
-    worst, most = max(false.items(), key=lambda item: item[1])
-    power = share["power"]
+def operating(worlds: pd.DataFrame, measured: Estimate | None = None) -> str:
+    """False positives and power of A3's rule, what it says where all heads are power laws, and the share there."""
+    by_world = worlds.set_index("world")
+    false = by_world[SUPPORTED].drop("power")
+    worst, most = false.idxmax(), false.max()
+    power, denied = by_world[SUPPORTED]["power"], by_world.get(NOT_SUPPORTED, 0.0 * by_world[SUPPORTED])["power"]
     judged = (
         "keeps both promises: at most 5 %, at least 80 %" if most <= FALSE and power >= POWER
         else "says *supported* too easily, and so decides nothing here" if most > FALSE
         else "has too little power with noise of this size, and so decides nothing here"
     )  # fmt: skip
-    return (
-        f"**A3** is called *supported* in {power:.1%} of the worlds in which every head follows a shifted power law, "
-        f"and at most in {most:.1%} of any other world ({worst}). The rule {judged}."
-    )
-
-
-def model(observed: Observed, why: str = "") -> str:
-    """Who wins in the model that was trained elsewhere, and in its controls."""
-    rows = [["input", "heads", "eligible", "power law wins [95 %]", *(name for _, name in WINNERS.values())]]
-    for given in INPUTS:
-        scores = observed.scores[given]
-        found, able = law_scores.share(scores), scores.table[scores.table["eligible"]]
-        share = able["winner"].value_counts(normalize=True)
-        rows.append([given, str(len(scores.table)), f"{len(able)}", shown(found["share"]) if len(able) else "–",
-                     *(f"{share.get(w, 0):.0%}" for w in WINNERS)])  # fmt: skip
-    side = "which looks back only" if observed.causal else "which sees both sides; a head's two sides are averaged"
-    return (
-        (f"*{why}. A model trained here takes its place.*\n\n" if why else "")
-        + f"{observed.name} ({observed.source}), {side}. Distances up to {observed.window}; one model, so "
-        f"its intervals are wide: heads of one model are alike.\n\n{table(rows)}"
-    )
-
-
-def _range(observed: Observed) -> str:
-    found = observed.curve["exponent"].dropna()
-    if found.empty:
-        return "No way of measuring the exponent of a pretrained model gave a number."
-    low, middle, high = found.quantile([0.025, 0.5, 0.975])
-    inside = found.between(*PUBLISHED).mean()
-    whom = "a model trained here" if observed.trained_here else observed.name
-    return (
-        f"**One model, one exponent?** {len(found)} ways of measuring the exponent of {whom} give {middle:.2f}, from "
-        f"{low:.2f} to {high:.2f} (95 % of them); {inside:.0%} lie within the {PUBLISHED[0]:g} to {PUBLISHED[1]:g} "
-        "that is in print"
-    ) + "."  # fmt: skip
-
-
-def specifications(observed: Observed) -> str:
-    """The range of exponents, and which choice makes most of it."""
-    shares = observed.shares.sort_values("share", ascending=False)
-    said = "; ".join(f"{row.factor} {row.share:.0%}" for row in shares.itertuples())
-    return f"{_range(observed)} Shares of their variance: {said}."
-
-
-def pooled(observed: Observed) -> str:
-    """Whether pooling exponential heads explains a power law here."""
-    if (found := observed.pooled) is None:
-        return "Fewer than three eligible heads fall with distance, so there is nothing to pool."
-    power, gamma = found.error("fitted shifted power"), found.error("gamma mixture")
     text = (
-        f"Of {len(found.heads)} eligible heads, {shown(found.exponential, '.0%')} are called exponential one by one, "
-        f"and {shown(found.power, '.0%')} a shifted power law. Held-out error of their pooled field: one exponential "
-        f"{found.error('single exponential'):.2g}, the heads' own exponentials {found.error(EXPONENTIALS):.2g}, a "
-        f"shifted power law fitted to the pool {power:.2g}"
+        f"Where every head follows a shifted power law, **A3** is called *{SUPPORTED}* in {power:.1%} of the worlds "
+        f"and *{NOT_SUPPORTED}* in {denied:.1%}; in any other world it is called *{SUPPORTED}* in at most {most:.1%}"
+        f"{f' ({worst})' if most else ''}. The rule {judged}."
     )
-    if np.isfinite(gamma):
-        text += f", the Gamma distribution of the heads' rates, with nothing fitted, {gamma:.2g}"
-    return f"{text}. So: **{found.verdict}**."
+    if "share" in by_world:
+        there = by_world["share"]["power"]
+        text += f" Of eligible heads that *are* power laws, {there:.0%} are called so in such a world (median)"
+        text += "." if measured is None else f"; of the measured ones, {shown(measured, '.0%')}."
+    return text
 
 
 def words(page: Page) -> str:
-    """The exponent on bytes and on words, with intervals over models."""
+    """What the unit and the start make of the exponent: by start, with intervals over models."""
     found = page.part("exponents").exponents
-    said = []
-    for task, part in found.groupby("task", sort=False):
-        each = part.groupby(["start", "seed"])["exponent"].median()
-        e = mean(each)
-        said.append(f"on {task} {shown(e)} ({len(each)} models)")
-    if not said:
+    each = {key: part.groupby("seed")["exponent"].median() for key, part in found.groupby(["task", "start"])}
+    if not each:
         return "There are no runs with free fields."
+    tasks = [t for t in UNITS if any(task == t for task, _ in each)]
+    said = [
+        f"from the {start} start " + ", ".join(
+            f"on {task} {shown(mean(each[task, start]))} ({len(each[task, start])} models)"
+            for task in tasks if (task, start) in each
+        ) for start in FREE if any(s == start for _, s in each)
+    ]  # fmt: skip
     text = f"Median exponent of a model's heads over the near distances, mean over models: {'; '.join(said)}."
-    few = min(part.groupby(["start", "seed"]).ngroups for _, part in found.groupby("task"))
-    return text + (f" Fewer than {MIN_N} models on one of them: **too small to tell**." if few < MIN_N else "")
+    moved = {t: _apart(each[t, FREE[1]], each[t, FREE[0]]) for t in tasks if all((t, s) in each for s in FREE)}
+    unit = {s: _apart(each[UNITS[0], s], each[UNITS[1], s]) for s in FREE if all((t, s) in each for t in UNITS)}
+    if moved:
+        text += f" **The start** moves it: {FREE[1]} less {FREE[0]} is " + listed(
+            f"{shown(e)} on {task}{'' if _clear(e) else ' (which may be nothing)'}" for task, e in moved.items()
+        ) + "."  # fmt: skip
+        if any(_clear(e) for e in moved.values()):
+            text += " So no such exponent is the text's alone, and starts are not averaged."
+    if unit:
+        text += " **The unit**: " + "; ".join(
+            f"from the {start} start bytes are {_steeper(e)} than words (by {shown(e)})" if _clear(e) else
+            f"from the {start} start whether bytes are steeper than words cannot be told (by {shown(e)})"
+            for start, e in unit.items()
+        ) + f". {_unit(list(unit.values()))}"  # fmt: skip
+    if few := sorted({len(e) for e in each.values() if len(e) < MIN_N}):
+        text += f" With {listed(map(str, few))} models a start, fewer than {MIN_N}, this is a picture and no verdict."
+    return text
+
+
+def _apart(one: pd.Series, other: pd.Series) -> Estimate:
+    """Mean of one less that of the other, with Welch's interval over models."""
+    gap = float(one.mean() - other.mean())
+    if min(len(one), len(other)) < 2:
+        return Estimate(gap, np.nan, np.nan)
+    low, high = stats.ttest_ind(one, other, equal_var=False).confidence_interval()
+    return Estimate(gap, float(low), float(high))
+
+
+def _clear(e: Estimate) -> bool:
+    return e.low > 0 or e.high < 0  # nan: False
+
+
+def _steeper(e: Estimate) -> str:
+    return "steeper" if e.value > 0 else "less steep"
+
+
+def _unit(each: list[Estimate]) -> str:
+    """The answer to the section's question, from the differences within starts."""
+    sides = {_steeper(e) if _clear(e) else "" for e in each}
+    if len(each) == len(FREE) and len(sides) == 1 and "" not in sides:
+        return f"So within each start the exponent does care for the unit: bytes are {sides.pop()}."
+    return "So it cannot be said for each start that the exponent cares for the unit."
 
 
 def meaning(page: Page) -> str:
     """What the runs support, in a few points."""
-    points = [_a3(page.deciding)] if word(page) != TOO_SMALL else [
-        "No verdict yet on the law itself: these runs are too small for one."
-    ]
-    points += copies_prose.meaning(page)
-    return "\n".join(f"- {point}" for point in points)
+    return "\n".join(f"- {point}" for point in [_law(page), *copies_prose.meaning(page)])
+
+
+def _law(page: Page) -> str:
+    if word(page) != TOO_SMALL:
+        return _a3(page.deciding)
+    found, why = evidence(page), powerless(page.worlds)
+    if why and found is not None and found["profile"] != "smoke" and found["n"] >= MIN_N:
+        return f"No verdict on the law itself, and not for want of models: {why}."
+    return "No verdict yet on the law itself: these runs are too small for one."
 
 
 def beside(page: Page) -> str:

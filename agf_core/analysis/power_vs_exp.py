@@ -288,11 +288,13 @@ def powerless(worlds: pd.DataFrame | None) -> str:
 
 
 def worlds(results: Results, trials: int = 400, seed: int = 0, pool: int = 100) -> pd.DataFrame:
-    """Operating characteristics of A3's rule, noise: the eligible heads' residuals (without any, `law_scores`' own)."""
+    """Operating characteristics of A3's rule, noise: the eligible heads' residuals (without any, `law_scores`' own);
+    share: the median over the same draws of the claim's share."""
     rows = results.profiles[0]
     if results.scores is not None:
         rows = rows[results.scores.table["eligible"].to_numpy(bool)]
     usable = len(rows) > 1 and np.isfinite(rows).all()
     options: dict[str, Any] = {"window": rows.shape[1], "residuals": law_scores.residuals(rows)} if usable else {}
     drawn = law_scores.worlds(models=max(8, results.seeds * len(WITHOUT)), seed=seed, pool=pool, **options)
-    return characteristics("A3", drawn, trials, seed)
+    found = characteristics("A3", drawn, trials, seed)
+    return found.assign(share=[law_scores.usual_share(draw, trials, seed) for draw in drawn.values()])

@@ -72,6 +72,6 @@ def pooled(model: Observed) -> Drawn:
     right.barh(range(len(table)), table["error"], color=[COLOURS[t] for t in POOLED.values()], height=0.7)
     right.set_yticks(range(len(table)), [name.replace(" ", "\n", 1) for name in POOLED])
     right.invert_yaxis()
-    right.set_xlabel("mean square error of log g")
+    right.set_xlabel("median square error of log g")
     fig.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return fig, curves.melt("distance", var_name="curve", value_name="field").merge(table, on="curve", how="left")

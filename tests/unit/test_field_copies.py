@@ -157,6 +157,8 @@ def test_pictures_draw_what_their_tables_hold(known_best, foreseen):
     assert len(fig.axes) == 20 and len(table) == 20 * 2 * NEAR
     fig, table = draw.text_exponents(texts)
     assert len(table) == 20 and set(table) >= {"predicted", "learned", "learned_low", "learned_high"}
+    keys = fig.legends[0].legend_handles  # ways of breaking are colours, corpora are shapes: no key stands for both
+    assert sum(hasattr(key, "get_marker") and key.get_markerfacecolor() == "none" for key in keys) == len(draw.MARKERS)
     pyplot.close("all")
 
 

@@ -125,3 +125,19 @@ def test_residuals_of_measured_profiles_can_be_the_noise():
     assert set(ls.worlds(residuals=rest, pool=8)) == set(ls.worlds(pool=8))
     with pytest.raises(ValueError, match=r"\(S, 32\), got \(100, 64\)"):
         ls.worlds(residuals=rest, window=32)
+
+
+def test_an_exponential_that_nothing_wins_from_is_a_tie_and_one_that_wins_is_not():
+    found = ls.score(np.stack([-0.05 * R, -0.9 * np.log(R)])).table
+    assert found["winner"][0] == "exponential" and found["tie"].tolist() == [True, False]  # a limit of both rivals
+    noisy = ls.score(drawn("exponential", 0.03)).table
+    kept = noisy["winner"] == "exponential"
+    rivals = noisy[["error_shifted_power", "error_stretched_exponential"]].min(axis=1)
+    wins = noisy["error_exponential"] < (1 - ls.MARGIN) * rivals
+    assert (noisy["tie"] == (kept & ~wins)).all() and noisy["tie"].any()
+
+
+def test_the_usual_share_is_the_median_of_the_same_draws():
+    draw = ls.worlds(pool=10)["power"]
+    rng = np.random.default_rng(3)
+    assert ls.usual_share(draw, 20, 3) == np.median([draw(rng)[0]["share"] for _ in range(20)])

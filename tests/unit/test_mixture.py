@@ -56,3 +56,24 @@ def test_rising_and_broken_heads_are_counted_and_left_out():
     assert found.heads["pooled"].sum() == 18 and len(found.heads) == 20 and len(found.pooled) == 63
     with pytest.raises(ValueError, match="got 0 of 4"):
         mixture.mixture(np.repeat(0.1 * R[None], 4, axis=0))
+
+
+def test_one_distance_that_one_head_rules_gives_no_verdict_by_itself():
+    profiles, _ = exponentials()
+    spiked = profiles.copy()
+    spiked[0, 50] += 12.0  # one head, one far distance
+    one, other = mixture.mixture(profiles), mixture.mixture(spiked)
+    assert one.verdict == other.verdict == "pooling explains it"
+    for curve in mixture.CURVES:
+        assert other.error(curve) == pytest.approx(one.error(curve), rel=0.2)
+    assert "tie" in one.heads and sum(one.agreed.values()) == pytest.approx(1.0)
+
+
+def test_a_verdict_that_hangs_on_which_heads_there_are_is_none():
+    rng = np.random.default_rng(0)
+    power = -rng.uniform(0.8, 1.5, (11, 1)) * np.log1p(R / 2)
+    mixed = np.concatenate([power, exponentials(9)[0]]) + 0.01 * rng.standard_normal((20, 64))
+    found = mixture.mixture(mixed)
+    assert found.verdict == mixture.UNDECIDED and max(found.agreed.values()) < mixture.AGREE
+    again = mixture.mixture(mixed)
+    assert found.agreed == again.agreed  # seeded

@@ -15,11 +15,13 @@ from matplotlib.collections import PathCollection
 from agf_core import claims
 from agf_core.analysis import copies_prose, field_copies, field_grids, power_pretrained, power_vs_exp
 from agf_core.analysis import power_figures as draw
+from agf_core.analysis import power_model_prose as elsewhere
 from agf_core.analysis import power_prose as prose
 from agf_core.analysis import specification_figures as choices
 from agf_core.analysis.power_vs_exp import Page
 from agf_core.analysis.split import SplitResult
 from agf_core.claims import MIXED, NOT_SUPPORTED, SUPPORTED, TOO_SMALL
+from agf_core.figures import Estimate
 
 sys.path.insert(0, str(Path(__file__).parent))
 from fabricated_fields import law, planted_records, record, steepness, text_records
@@ -205,11 +207,11 @@ def test_a_model_from_elsewhere_and_its_controls(model):
     assert model.scores["text"].table["wins"].all() and model.scores["random tokens"].table["wins"].mean() < 0.2
     assert not model.scores["untrained"].table["eligible"].any()
     assert len(model.curve) >= 200 and model.shares["share"].sum() == pytest.approx(1.0)
-    said = prose.model(model, "the package is missing")
+    said = elsewhere.model(model, "the package is missing")
     assert "the package is missing" in said and "both sides" in said
-    assert prose.pooled(model) and prose.specifications(model)
+    assert elsewhere.pooled(model) and elsewhere.specifications(model)
     few = replace(model, pooled=None)
-    assert "nothing to pool" in prose.pooled(few)
+    assert "nothing to pool" in elsewhere.pooled(few)
 
 
 def test_both_sides_of_an_encoder_are_averaged():
@@ -231,11 +233,12 @@ def test_every_sentence_and_picture_of_a_full_page(whole, model):
     said = [
         prose.in_short(page), prose.agreed(whole), prose.moved(whole), prose.kinds(whole), prose.against(whole),
         prose.words(page), prose.meaning(page), prose.beside(page), prose.diverged(whole), copies_prose.languages(page),
-        copies_prose.control(page), copies_prose.texts(page), prose.model(model), prose.specifications(model),
+        copies_prose.control(page), copies_prose.texts(page), elsewhere.model(model), elsewhere.specifications(model),
     ]  # fmt: skip
     for sentence in said:
         assert sentence and "nan" not in sentence.lower().replace("finance", ""), sentence
-    assert "copies the language" in prose.in_short(page)
+    assert "copies the language" in prose.in_short(page) and "On real texts, of learned" in prose.in_short(page)
+    assert "| predicted exponent | models |" in copies_prose.texts(page)
     assert set(prose.numbers(page)) == {"a3", "heads", "runs", "slope", "specifications"}
     prose.in_short(page).format(**prose.numbers(page))
 
@@ -283,3 +286,70 @@ def test_how_the_exponential_fares_counts_every_eligible_head_once():
     said = prose.against(found)
     assert f"Of {sum(heads.values())} eligible heads" in said and "Exploratory" in said
     assert "no eligible head" in prose.against(results(eligible=np.zeros((2, 4), bool)))
+
+
+def test_the_rule_on_power_laws_is_said_with_what_it_denies():
+    worlds = pd.DataFrame({"world": ["power", "exponential"], SUPPORTED: [0.0, 0.0], NOT_SUPPORTED: [1.0, 1.0],
+                           "share": [0.2, 0.0]})  # fmt: skip
+    said = prose.operating(worlds, Estimate(0.6, 0.4, 0.7))
+    assert "*not supported* in 100.0%" in said and "(exponential)" not in said
+    assert "20%" in said and "60% [40%, 70%]" in said
+    assert "(exponential)" in prose.operating(worlds.assign(**{SUPPORTED: [0.0, 0.3]}))
+    assert "share" in power_vs_exp.worlds(results(), trials=20, pool=10)
+
+
+def test_why_there_is_no_verdict_is_said(model):
+    weak = pd.DataFrame({"world": ["power", "exponential"], SUPPORTED: [0.1, 0.0]})
+    few = Page(results("smoke"), None, "brown", model, worlds=weak)
+    enough = Page(results("smoke"), results(), "brown", model, worlds=weak)
+    assert "too small" in prose.meaning(few) and "not for want of models" in prose.meaning(enough)
+    assert "No verdict" not in prose.meaning(replace(enough, worlds=None))
+
+
+def test_an_exponential_that_ties_is_told_from_one_that_wins(model):
+    table = model.scores["random tokens"].table
+    table = table.assign(winner="exponential", tie=np.arange(len(table)) < 3)
+    scores = {**model.scores, "text": replace(model.scores["text"], table=table.assign(eligible=True))}
+    said = elsewhere.in_short(replace(model, scores=scores))
+    assert "100% are called exponential (75% won, 25% ties" in said
+    assert "| 75% | 25% |" in elsewhere.model(replace(model, scores=scores)) and "ties" in elsewhere.TIES
+    assert "No model from elsewhere" in elsewhere.in_short(replace(model, trained_here=True))
+
+
+def test_a_pooled_field_is_judged_with_its_cut_and_its_resamples(model):
+    said = elsewhere.pooled(model)
+    assert "**pooling not needed** (in 100% of the resamples)" in said and "less than 25%" in said
+    torn = replace(model.pooled, verdict="undecided", agreed={"pooling explains it": 0.4, "pooling not needed": 0.6})
+    said = elsewhere.pooled(replace(model, pooled=torn))
+    assert "**undecided**" in said and '"pooling explains it" in 40.0%, "pooling not needed" in 60.0%' in said
+
+
+def test_exponents_are_told_by_start_and_by_unit(model):
+    def page(levels):
+        rows = [(task, start, seed, 0, 0, level + 0.1 * (seed - 3.5))
+                for (task, start), level in levels.items() for seed in range(8)]  # fmt: skip
+        table = pd.DataFrame(rows, columns=["task", "start", "seed", "layer", "head", "exponent"])
+        return Page(replace(results("smoke"), exponents=table), None, "brown", model)
+
+    keys = [(task, start) for task in ("bytes", "words") for start in field_grids.FREE]
+    steeper = prose.words(page(dict(zip(keys, (3.0, 6.0, 1.0, 4.0)))))
+    assert "starts are not averaged" in steeper and "within each start" in steeper and "picture" not in steeper
+    assert steeper.count("bytes are steeper than words") == 2
+    torn = prose.words(page(dict(zip(keys, (3.0, 3.0, 1.0, 3.0)))))
+    assert "cannot be told" in torn and "cannot be said for each start" in torn
+    assert "(which may be nothing)" in torn
+
+
+def test_examples_show_every_winner_and_name_it():
+    found = results()
+    table = found.scores.table.copy()
+    table["winner"] = np.array(list(draw.WINNERS))[np.arange(len(table)) % 5]
+    fig, drawn = draw.examples(replace(found.scores, table=table), found.profiles[0])
+    titles = [ax.get_title() for ax in fig.axes if ax.get_visible()]
+    assert set(drawn["winner"]) == set(draw.WINNERS) and len(titles) == 6
+    first = drawn.iloc[0]
+    assert f"layer {first['layer'] + 1}, head {first['head'] + 1}:\n{draw.WINNERS[first['winner']][1]}" in titles[0]
+    said = draw.of_whom(drawn, counted=True)
+    assert said.startswith("Fields of 6 heads") and "A3" in said
+    assert said != draw.of_whom(drawn, counted=False)
+    pyplot.close(fig)
