@@ -42,17 +42,21 @@ def foretold(evidence: Mapping[str, Any] | None) -> str:
 
 
 def agreement(id: str, here: Mapping[str, Estimate], there: Mapping[str, Estimate]) -> str:
-    """Part by part, whether the runs here lie on the same side of what the criterion asks as the reference runs."""
+    """Part by part, whether the runs here lie on the same side of what the criterion asks as the reference runs.
+
+    They disagree only where their interval lies on the other side, too: one seed alone contradicts nothing.
+    """
     said = []
     for name, part in CLAIMS[id].criterion.parts.items():
-        values = [found[name].value if name in found else np.nan for found in (here, there)]
-        if not np.isfinite(values).all():
-            said.append(f"{name}: not measured here")
+        if not all(name in found and np.isfinite(found[name].value) for found in (here, there)):
+            said.append(f"{name}: not measured here, or with too few seeds")
             continue
-        inside = [part.low <= x <= part.high if isinstance(part, Band) else (x >= part.threshold) == part.above
-                  for x in values]  # fmt: skip
-        word = "agrees" if inside[0] == inside[1] else "disagrees"
-        said.append(f"{name}: {word} (here {values[0]:.3g}, there {values[1]:.3g})")
+        own, other = here[name], there[name]
+        meets = [part.low <= x <= part.high if isinstance(part, Band) else (x >= part.threshold) == part.above
+                 for x in (own.value, other.value, own.low, own.high)]  # fmt: skip
+        clear = np.isfinite([own.low, own.high]).all() and len({meets[0], *meets[2:]}) == 1
+        word = "agrees" if meets[0] == meets[1] else "disagrees" if clear else "too small to tell"
+        said.append(f"{name}: {word} (here {own.value:.3g}, there {other.value:.3g})")
     return f"on which side of its threshold each part lies, {'; '.join(said)}."
 
 

@@ -73,7 +73,7 @@ def ledger(results: list[Result], profile: str, history: Path) -> str:
         if verdict and verdict.get("runs"):
             lines.append(f"- **Made by.** {verdict['runs']}")
         if verdict and verdict.get("here"):
-            lines.append(f"- **The run here** (profile `{profile}`). {verdict['here']}")
+            lines.append(f"- **The run here** (profile `{profile}`). {_sentence(verdict['here'])}")
         if verdict and result and result.old:
             lines.append(f"- **Old**: {result.old}.")
         lines += [f"- Earlier: {text}" for text in earlier.get(claim.id, [])]
