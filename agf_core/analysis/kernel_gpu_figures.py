@@ -71,9 +71,11 @@ def draw(run: dict[str, Any]) -> tuple[Figure, pd.DataFrame]:
     rows["relative"] = rows["value"] / rows["limit"].where(rows["limit"] > 0, 1)
     rows["name"] = rows["target"] + "  " + rows["what"]
     names = sorted(rows["name"].unique(), key=lambda t: int(t.split()[0][1:]))
-    fig = plt.figure(figsize=(WIDTH, 4.4 + 0.26 * len(names)), layout="constrained")
-    heights = [0.6 + 0.26 * len(names), 3.2]
-    top, *below = fig.subplot_mosaic([["targets"] * 2, ["forward", "backward"]], height_ratios=heights).values()
+    heights = [0.6 + 0.26 * len(names), 3.6]
+    fig = plt.figure(figsize=(WIDTH, sum(heights)), layout="constrained")
+    parts: Any = fig.subfigures(2, 1, height_ratios=heights)  # apart, or long names above would narrow what is below
+    above, under = parts
+    top, below = above.subplots(), under.subplots(1, 2)
     for dim, colour in ((64, "third"), (128, "power")):
         part = rows[rows.get("dim", pd.Series(dim, index=rows.index)).fillna(dim) == dim]
         top.plot(part["relative"].clip(lower=0), [names.index(t) for t in part["name"]], "o", ms=4, alpha=0.6,
@@ -100,7 +102,8 @@ def draw(run: dict[str, Any]) -> tuple[Figure, pd.DataFrame]:
         ax.set(xscale="log", yscale="log", xlabel="length N (tokens)", title=passes)
         ax.tick_params(axis="x", which="minor", labelbottom=False)
     below[0].set_ylabel("milliseconds")
-    below[0].legend(fontsize=7)
+    entries = {x.get_label(): x for ax in below for x in ax.get_lines()}
+    under.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=3)
     columns = ["target", "what", "value", "limit", "relative"]
     shown = pd.concat([rows[columns], times[["passes", "name", "length", "dim", "ms"]]])
     return fig, shown
