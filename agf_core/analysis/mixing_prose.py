@@ -145,7 +145,8 @@ def bigger(results: Results) -> str:
     if len(dims) > 2:  # a line through all sizes does not tell where they differ
         last = {v: mean(of.excess(results, FIELD, v, dims[-1])) for v in VALUES.values()}
         before = {v: mean(of.excess(results, FIELD, v, dims[-2])) for v in VALUES.values()}
-        if all(known(e) and e.low <= before[v].high for v, e in last.items()):
+        if all(known(e) and known(before[v]) and e.low <= before[v].high and before[v].low <= e.high
+               for v, e in last.items()):  # fmt: skip
             text += f" Between {dims[-2]} and {dims[-1]} no difference is seen."
     more = [part for part, e in found.items() if e.low > 0]
     fewer = [part for part, e in found.items() if e.high < 0]

@@ -302,6 +302,15 @@ def test_slopes_are_those_of_a_line_through_all_runs():
     y = np.concatenate([of.excess(results, FIELD, "rest", dim) for dim in (32, 64, 128)])
     fit = stats.linregress(np.sort(x), y)
     assert of.slopes(results)[REST].value == pytest.approx(fit.slope)
+    assert "Between 64 and 128 no difference is seen" in prose.bigger(results)
+    for much in (0.5, 2.0):  # clearly less lost at the largest width, or clearly more
+        moved = results.losses.copy()
+        rows = (moved["dim"] == 128) & (moved["name"] == FIELD)
+        full = moved[(moved["dim"] == 128) & (moved["name"] == FULL)].set_index("seed")
+        for c in ("recall", "rest"):
+            own = moved.loc[rows, "seed"].map(full[c])
+            moved.loc[rows, c] = own + much * (moved.loc[rows, c] - own)
+        assert "no difference is seen" not in prose.bigger(replace(results, losses=moved))
     two = replace(results, losses=results.losses.query("dim < 100"))
     assert np.isnan(of.slopes(two)[REST].value) and "Too few sizes" in prose.bigger(two)
 
